@@ -1,0 +1,24 @@
+"""The loop that master and agent share: at once on change, and at least every so often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+async def reconcile_forever(
+    reconcile: Callable[[], Awaitable[None]], changed: asyncio.Event, interval_s: float
+) -> None:
+    """Call `reconcile` now, whenever `changed` is set, and at least every `interval_s` seconds.
+
+    Watches set `changed` and make it quick; the interval makes it right: a missed event heals by itself.
+    An exception of `reconcile` ends the loop: the caller knows whether to begin anew.
+    """
+    while True:
+        changed.clear()
+        await reconcile()
+        try:
+            async with asyncio.timeout(interval_s):
+                await changed.wait()
+        except TimeoutError:
+            pass  # nothing changed: look anyway

@@ -1,0 +1,193 @@
+"""What a driver is told to run: the effective values of a unit text, after systemd's and Quadlet's rules.
+
+`unitfleet.accept.read` makes a `UnitSpec` of a unit's name and text; drivers and the supervisor carry it out.
+Durations are seconds; `None` as a timeout means infinity. `$VAR` in `Command.words` is expanded at start,
+on the host, where EnvironmentFile= is read.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from unitfleet.model import Requirements
+
+
+class ServiceType(StrEnum):
+    """`Type=` (systemd.service(5))."""
+
+    SIMPLE = "simple"
+    EXEC = "exec"
+    ONESHOT = "oneshot"
+    NOTIFY = "notify"
+
+
+class Restart(StrEnum):
+    """`Restart=` (systemd.service(5))."""
+
+    NO = "no"
+    ALWAYS = "always"
+    ON_SUCCESS = "on-success"
+    ON_FAILURE = "on-failure"
+    ON_ABNORMAL = "on-abnormal"
+    ON_ABORT = "on-abort"
+    ON_WATCHDOG = "on-watchdog"
+
+
+class KillMode(StrEnum):
+    """`KillMode=` (systemd.kill(5))."""
+
+    CONTROL_GROUP = "control-group"
+    MIXED = "mixed"
+    PROCESS = "process"
+    NONE = "none"
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """One Exec line: its words (specifiers resolved, quotes removed, `$VAR` not yet) and its prefixes."""
+
+    words: tuple[str, ...]
+    ignore_failure: bool = False  # prefix -
+    argv0: str = ""  # prefix @: the second word
+    literal: bool = False  # prefix : no $VAR expansion
+    privileged: bool = False  # prefix + or !: User= does not apply
+
+
+class ExitStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A set of exit codes and signal names (`SuccessExitStatus=`)."""
+
+    codes: tuple[int, ...] = ()
+    signals: tuple[str, ...] = ()  # SIGTERM, …
+
+
+class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """When and how fast a copy that ended is started again."""
+
+    when: Restart = Restart.NO
+    delay_s: float = 0.1  # RestartSec=, the first delay; the back-off doubles it
+    limit_interval_s: float = 10.0  # StartLimitIntervalSec=
+    limit_burst: int = 5  # StartLimitBurst=; 0 switches the limit off
+    success: ExitStatus = ExitStatus()  # besides 0 and SIGHUP, SIGINT, SIGTERM, SIGPIPE
+    prevent: ExitStatus = ExitStatus()  # RestartPreventExitStatus=
+    force: ExitStatus = ExitStatus()  # RestartForceExitStatus=
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource limit, soft and hard, in the units of setrlimit(2); None: infinity."""
+
+    soft: int | None
+    hard: int | None
+
+
+class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The effective `[Service]` section."""
+
+    type: ServiceType = ServiceType.SIMPLE
+    start_pre: tuple[Command, ...] = ()
+    start: tuple[Command, ...] = ()
+    start_post: tuple[Command, ...] = ()
+    stop: tuple[Command, ...] = ()
+    stop_post: tuple[Command, ...] = ()
+    reload: tuple[Command, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    environment_files: tuple[tuple[str, bool], ...] = ()  # path, missing is fine
+    working_directory: str = ""
+    working_directory_optional: bool = False
+    user: str = ""
+    group: str = ""
+    restart: RestartPolicy = RestartPolicy()
+    timeout_start_s: float | None = 90.0
+    timeout_stop_s: float | None = 90.0
+    kill_mode: KillMode = KillMode.CONTROL_GROUP
+    kill_signal: int = 15
+    send_sigkill: bool = True
+    remain_after_exit: bool = False
+    notify_access_all: bool = False
+    limits: tuple[tuple[str, Limit], ...] = ()  # NOFILE, NPROC, CORE, MEMLOCK, …
+
+
+class PortSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """`PublishPort=`: `host` 0 takes a free host port; `address` "" is every address."""
+
+    container: int
+    host: int = 0
+    address: str = ""
+    protocol: str = "tcp"
+
+
+class MountSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """`Volume=`, `Mount=` or `Tmpfs=`. kind: bind | volume | tmpfs; `source` "" makes an anonymous volume."""
+
+    kind: str
+    target: str
+    source: str = ""
+    read_only: bool = False
+    options: tuple[str, ...] = ()
+
+
+class HealthSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """`Health*=`: the command by the shell when it is one word list `("CMD-SHELL", text)`, as Docker has it."""
+
+    test: tuple[str, ...]
+    interval_s: float = 30.0
+    timeout_s: float = 30.0
+    retries: int = 3
+    start_period_s: float = 0.0
+
+
+class Pull(StrEnum):
+    """`Pull=` (podman-container.unit(5))."""
+
+    ALWAYS = "always"
+    MISSING = "missing"
+    NEVER = "never"
+    NEWER = "newer"
+
+
+class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The effective `[Container]` section, in the Docker Engine's terms. Sizes in bytes."""
+
+    image: str
+    exec: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None  # None: the image's own; (): cleared
+    environment: tuple[tuple[str, str], ...] = ()
+    environment_files: tuple[tuple[str, bool], ...] = ()
+    ports: tuple[PortSpec, ...] = ()
+    mounts: tuple[MountSpec, ...] = ()
+    networks: tuple[str, ...] = ()  # (): the default bridge; host, none, or a network's name
+    memory: int = 0
+    shm_size: int = 0
+    ulimits: tuple[tuple[str, Limit], ...] = ()
+    user: str = ""  # user[:group]
+    working_dir: str = ""
+    hostname: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    add_capabilities: tuple[str, ...] = ()
+    drop_capabilities: tuple[str, ...] = ()
+    devices: tuple[tuple[str, str, str, bool], ...] = ()  # host, container, permissions, skip if absent
+    add_hosts: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    read_only: bool = False
+    run_init: bool = False
+    stop_signal: str = ""
+    stop_timeout_s: float | None = None  # StopTimeout=; None: the unit's TimeoutStopSec=
+    pids_limit: int = 0
+    log_driver: str = ""
+    log_options: tuple[tuple[str, str], ...] = ()
+    pull: Pull = Pull.MISSING
+    notify_healthy: bool = False  # Notify=healthy: started only once healthy
+    container_name: str = ""
+    health: HealthSpec | None = None
+
+
+class UnitSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A unit text, read: what it asks of a machine and what its driver is to run."""
+
+    name: str
+    description: str
+    requirements: Requirements
+    service: ServiceSpec
+    container: ContainerSpec | None = None  # set: the docker driver runs it
+    install: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # file:line: … that did not stop us

@@ -1,0 +1,1 @@
+"""The master: serves the API from a watch cache; the elected leader decides placements."""

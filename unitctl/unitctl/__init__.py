@@ -1,0 +1,1 @@
+"""unitctl: the command line of Unitfleet."""

@@ -1,0 +1,1 @@
+"""The verbs of unitctl, one file each."""
