@@ -14,6 +14,7 @@ UnitfleetError
 │   ├── LeaseLost            the lease expired or was revoked
 │   └── BadRecord            a value in the store that is not ours to read
 └── DriverError              a driver could not do what was asked; the message is for the user
+    ├── DriverUnavailable    the Engine, the bus, … does not answer now: nothing is known, try again
     └── ImageNotFound        the registry or the Engine does not have the image
 
 Messages read `cannot X: why`, lowercase, with the name in it. `hint` says what to do next.
@@ -89,6 +90,10 @@ class BadRecord(StoreError):
 
 class DriverError(UnitfleetError):
     """A driver could not do what was asked. The message becomes the unit's `message`."""
+
+
+class DriverUnavailable(DriverError):
+    """What the driver works through does not answer now: nothing is concluded, it is tried again."""
 
 
 class ImageNotFound(DriverError):

@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable
 
 
 async def reconcile_forever(
-    reconcile: Callable[[], Awaitable[None]], changed: asyncio.Event, interval_s: float
+    reconcile: Callable[[], Awaitable[float | None]], changed: asyncio.Event, interval_s: float
 ) -> None:
     """Call `reconcile` now, whenever `changed` is set, and at least every `interval_s` seconds.
 
-    Watches set `changed` and make it quick; the interval makes it right: a missed event heals by itself.
+    `reconcile` may return in how many seconds it wants to be called again at the latest. Watches set `changed` and make it quick; the interval makes it right: a missed event heals by itself.
     An exception of `reconcile` ends the loop: the caller knows whether to begin anew.
     """
     while True:
         changed.clear()
-        await reconcile()
+        wanted = await reconcile()
         try:
-            async with asyncio.timeout(interval_s):
+            async with asyncio.timeout(interval_s if wanted is None else min(wanted, interval_s)):
                 await changed.wait()
         except TimeoutError:
             pass  # nothing changed: look anyway

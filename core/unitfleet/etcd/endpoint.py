@@ -1,0 +1,237 @@
+"""One etcd member as a client sees it: a channel made when first used, calls with deadlines, errors made ours.
+
+Nothing else in Unitfleet imports grpc. gRPC's core writes to stderr on its own, above all about processes that
+fork; it is told not to, unless `GRPC_VERBOSITY` says otherwise (DEBUG, INFO, ERROR, NONE).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from unitfleet.errors import LeaseLost, StoreError, StoreFull
+from unitfleet.etcd.messages import RANGE, Method, RangeRequest
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before the import: gRPC reads it then
+
+import grpc
+import grpc.aio
+
+PROBE_EVERY_S = 1.0
+PROBE_DEADLINE_S = 1.5
+"""A frozen member is noticed within the sum: TCP keeps its connections open, gRPC's pings do not notice."""
+
+_REQUIRE_LEADER = (("hasleader", "true"),)
+_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),  # a watch that catches up gets one message of any size
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 3000),  # despite its name: how long connecting may take
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),  # two stores in one process share no connection, nor its fate
+    ("grpc.enable_retries", 0),  # who retries what is decided in members.py alone
+)
+_PROBE = RangeRequest(key=b"\0", serializable=True, count_only=True)
+_NO_LEADER = "etcdserver: no leader"
+_COMPACTED = "etcdserver: mvcc: required revision has been compacted"
+_NO_SPACE = "etcdserver: mvcc: database space exceeded"
+_TOO_MANY = "etcdserver: too many requests"
+_NO_LEASE = "etcdserver: requested lease not found"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What TLS needs, as PEM: who to trust (None: the system's authorities), and who we are (None: nobody)."""
+
+    authority: bytes | None = None
+    key: bytes | None = None
+    certificate: bytes | None = None
+
+
+class Failure(Exception):
+    """A member gave no answer. `maybe_done`: it may have carried out what was asked."""
+
+    def __init__(self, reason: str, *, maybe_done: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.maybe_done = maybe_done
+
+
+class RevisionCompacted(Exception):
+    """A member said that a revision is compacted, as it does without saying up to where."""
+
+
+class Stream:
+    """A call that goes both ways. Every method raises `Failure` when the member or the connection fails."""
+
+    def __init__(self, endpoint: Endpoint, call: Any) -> None:
+        self._endpoint = endpoint
+        self._call = call
+
+    async def write(self, request: Any) -> None:
+        """Send one message."""
+        with _failures(self._endpoint.address, self._call):
+            await self._call.write(request)
+
+    async def read(self) -> Any:
+        """Wait for one message; must be the only reader, and when cancelled the stream is over."""
+        with _failures(self._endpoint.address, self._call):
+            message = await self._call.read()
+            if message is grpc.aio.EOF:
+                raise Failure("the member ended the stream", maybe_done=True)
+        self._endpoint.heard()
+        return message
+
+
+class Endpoint:
+    """One member. `drop` closes its connection; the next use opens a new one."""
+
+    def __init__(self, address: str, tls: Tls | None) -> None:
+        self.address = address.removeprefix("http://").removeprefix("https://")
+        self._tls = tls
+        self._channel: Any = None
+        self._calls: set[Any] = set()
+        self._probing = asyncio.Lock()
+        self._heard_at = -PROBE_EVERY_S
+
+    async def connect(self, timeout_s: float) -> None:
+        """Wait for a connection. Raises `Failure`: then surely nothing was sent."""
+        channel = self._opened()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                    if state in (
+                        grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+                        grpc.ChannelConnectivity.SHUTDOWN,
+                    ):
+                        raise Failure("no connection", maybe_done=False)
+                    await channel.wait_for_state_change(state)
+        except TimeoutError:
+            raise Failure(f"no connection within {timeout_s:.1f} s", maybe_done=False) from None
+
+    async def call(self, method: Method, request: Any, timeout_s: float, *, require_leader: bool = True) -> Any:
+        """Ask and return the answer; raises `Failure`, or the `StoreError` that the member answered with."""
+        ask = self._opened().unary_unary(
+            method.path,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=method.answer.FromString,
+        )
+        metadata = _REQUIRE_LEADER if require_leader else ()
+        call = ask(request, timeout=max(timeout_s, 0.001), metadata=metadata)
+        with self._holding(call), _failures(self.address, call):
+            answer = await call
+        self.heard()
+        return answer
+
+    @contextlib.contextmanager
+    def stream(self, method: Method, request_type: Any, timeout_s: float | None = None) -> Iterator[Stream]:
+        """Open a call that goes both ways, ended when the context is left."""
+        ask = self._opened().stream_stream(
+            method.path,
+            request_serializer=request_type.SerializeToString,
+            response_deserializer=method.answer.FromString,
+        )
+        call = ask(timeout=timeout_s, metadata=_REQUIRE_LEADER)
+        with self._holding(call):
+            yield Stream(self, call)
+
+    async def guard(self) -> None:
+        """Watch over the connection while something waits on it: never returns, raises `Failure`.
+
+        A member that said nothing for `PROBE_EVERY_S` is probed; when it doesn't answer it is dropped, so that
+        whatever else waits on it fails at once too. However many guards there are, one of them probes.
+        """
+        channel = self._channel
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._heard_at + PROBE_EVERY_S - loop.time())
+            async with self._probing:
+                if self._channel is not channel:
+                    raise Failure("the connection was given up", maybe_done=True)
+                if loop.time() < self._heard_at + PROBE_EVERY_S:
+                    continue
+                try:
+                    await self.call(RANGE, _PROBE, PROBE_DEADLINE_S)
+                except (StoreError, RevisionCompacted):
+                    self.heard()  # a refusal is an answer
+                except Failure:
+                    await self.drop()
+                    raise
+
+    async def drop(self) -> None:
+        """Close the connection; whatever waits on it fails."""
+        channel, self._channel = self._channel, None
+        for call in tuple(self._calls):
+            call.cancel()
+        if channel is not None:
+            await channel.close()
+
+    def _opened(self) -> Any:
+        if self._channel is None:
+            if self._tls is None:
+                self._channel = grpc.aio.insecure_channel(self.address, _OPTIONS)
+            else:
+                credentials = grpc.ssl_channel_credentials(
+                    self._tls.authority, self._tls.key, self._tls.certificate
+                )
+                self._channel = grpc.aio.secure_channel(self.address, credentials, _OPTIONS)
+        return self._channel
+
+    def heard(self) -> None:
+        """Note that the member answered just now."""
+        self._heard_at = asyncio.get_running_loop().time()
+
+    @contextlib.contextmanager
+    def _holding(self, call: Any) -> Iterator[None]:
+        self._calls.add(call)
+        try:
+            yield
+        finally:
+            self._calls.discard(call)
+            call.cancel()
+
+
+@contextlib.contextmanager
+def _failures(address: str, call: Any) -> Iterator[None]:
+    """Turn what grpc raises into `Failure` or a `StoreError`."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise _translated(address, error.code(), error.details() or "") from error
+    except asyncio.InvalidStateError as error:  # a write on a stream that is over
+        raise Failure("the stream is over", maybe_done=True) from error
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if call.cancelled() and not (task and task.cancelling()):  # our `drop` ended the call, nobody this task
+            raise Failure("the connection was given up", maybe_done=True) from None
+        raise
+
+
+def _translated(address: str, code: grpc.StatusCode, details: str) -> Exception:
+    """Return what a caller should see for gRPC's status: etcd's words decide, for one code says many things."""
+    if details == _NO_LEADER or details == _TOO_MANY:
+        return Failure(details, maybe_done=False)
+    if details == _COMPACTED:
+        return RevisionCompacted()
+    if details == _NO_SPACE:
+        return StoreFull(
+            "cannot write: the store is full",
+            hint="compact, defragment, then disarm its alarm (etcdctl alarm disarm)",
+        )
+    if details == _NO_LEASE:
+        return LeaseLost("cannot use the lease: it expired or was revoked")
+    match code:
+        case (
+            grpc.StatusCode.UNAVAILABLE
+            | grpc.StatusCode.DEADLINE_EXCEEDED
+            | grpc.StatusCode.UNKNOWN
+            | grpc.StatusCode.INTERNAL
+            | grpc.StatusCode.CANCELLED
+            | grpc.StatusCode.ABORTED
+        ):
+            return Failure(details or code.name.lower().replace("_", " "), maybe_done=True)
+        case _:
+            return StoreError(f"cannot do this on {address}: {details or code.name}")

@@ -1,0 +1,255 @@
+"""Real etcd members on loopback, that a test starts, kills, freezes and wakes.
+
+    async with EtcdCluster(tmp_path, size=3) as etcd:
+        store = EtcdStore(etcd.endpoints)
+        etcd.members[0].pause()
+
+Leaving the context ends every member, however the test ended. Nothing sleeps for a fixed time.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from harness.eventually import eventually
+from unitfleet.etcd.endpoint import Endpoint, Failure, Tls
+from unitfleet.etcd.messages import STATUS, StatusRequest
+
+SHM = Path("/dev/shm")
+
+
+def binary() -> str:
+    """Return the etcd on PATH; skips the test where there is none."""
+    found = shutil.which("etcd")
+    if found is None:
+        pytest.skip("no etcd on PATH (Debian: apt-get install etcd-server)")
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate for 127.0.0.1 that is its own authority, for servers and clients alike, and its key."""
+
+    pem: Path
+    key: Path
+
+    @classmethod
+    def make(cls, directory: Path) -> Certificate:
+        """Make one with openssl; skips the test where there is none."""
+        openssl = shutil.which("openssl")
+        if openssl is None:
+            pytest.skip("no openssl on PATH")
+        made = cls(directory / "etcd.pem", directory / "etcd.key")
+        command: list[str | Path] = [
+            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-subj", "/CN=etcd", "-days", "2", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-addext", "extendedKeyUsage=serverAuth,clientAuth", "-out", made.pem, "-keyout", made.key),
+        ]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        return made
+
+    def tls(self) -> Tls:
+        """Return what a client needs."""
+        return Tls(self.pem.read_bytes(), self.key.read_bytes(), self.pem.read_bytes())
+
+
+class EtcdServer:
+    """One member. It keeps its ports and data over `kill` and `start`; its output is in `log`."""
+
+    def __init__(self, name: str, directory: Path, ports: Sequence[int], args: Sequence[str], scheme: str) -> None:
+        self.name = name
+        self._scheme = scheme
+        self.endpoint = f"127.0.0.1:{ports[0]}"
+        self.peer_url = f"http://127.0.0.1:{ports[1]}"
+        self.log = directory / f"{name}.log"
+        self._directory = directory
+        self._args = tuple(args)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process, while it runs."""
+        assert self._process is not None, f"{self.name} does not run"
+        return self._process.pid
+
+    def launch(self, initial_cluster: str) -> None:
+        """Start the process, without waiting for its service."""
+        assert self._process is None, f"{self.name} runs already"
+        client_url = f"{self._scheme}://{self.endpoint}"
+        command = [
+            *(("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()),  # if the tests get killed
+            binary(),
+            *("--name", self.name, "--data-dir", str(self._directory / self.name)),
+            *("--listen-client-urls", client_url, "--advertise-client-urls", client_url),
+            *("--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url),
+            *("--initial-cluster", initial_cluster, "--initial-cluster-token", self._directory.name),
+            *("--logger", "zap", "--log-level", "warn"),
+            *self._args,
+        ]
+        with self.log.open("ab") as log:
+            # a session of its own: an interrupted test run must not reach it before `__aexit__` does
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def kill(self) -> None:
+        """End it as a power cut would, frozen or not."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._end(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """Freeze it: connections stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen member go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, f"{self.name} does not run"
+        self._process.send_signal(number)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=5)
+
+
+class EtcdCluster:
+    """One member or several. Entering starts them all and waits until each serves and knows a leader.
+
+    `heartbeat_ms` and `election_ms` are small, for fast tests; `args` are added to every member's command.
+    With a `certificate` clients must use TLS and show it. Data lies on tmpfs where there is one, since the disks
+    of test machines stall.
+    """
+
+    def __init__(
+        self,
+        tmp_path: Path,
+        *,
+        size: int = 1,
+        heartbeat_ms: int = 50,
+        election_ms: int = 500,
+        args: Sequence[str] = (),
+        certificate: Certificate | None = None,
+    ) -> None:
+        self._tmp_path = tmp_path
+        self._size = size
+        self._args = [f"--heartbeat-interval={heartbeat_ms}", f"--election-timeout={election_ms}", *args]
+        self._tls = certificate.tls() if certificate else None
+        if certificate:
+            self._args += ["--client-cert-auth", f"--trusted-ca-file={certificate.pem}"]
+            self._args += [f"--cert-file={certificate.pem}", f"--key-file={certificate.key}"]
+        self._directory: Path | None = None
+        self.members: tuple[EtcdServer, ...] = ()
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """`host:port` of every member, for clients."""
+        return tuple(member.endpoint for member in self.members)
+
+    async def __aenter__(self) -> Self:
+        binary()
+        self._directory = _data_directory(self._tmp_path)
+        ports = free_ports(2 * self._size)
+        scheme = "https" if self._tls else "http"
+        self.members = tuple(
+            EtcdServer(f"etcd{n}", self._directory, ports[2 * n : 2 * n + 2], self._args, scheme)
+            for n in range(self._size)
+        )
+        try:
+            await self.start(*self.members)
+        except BaseException:
+            self._clear()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clear()
+
+    async def start(self, *members: EtcdServer) -> None:
+        """Start members, new or killed, and wait until each serves."""
+        initial_cluster = ",".join(f"{member.name}={member.peer_url}" for member in self.members)
+        for member in members:
+            member.launch(initial_cluster)
+        for member in members:
+            await self._serving(member)
+
+    async def restart(self, member: EtcdServer) -> None:
+        """Kill a member and start it again from its data."""
+        member.kill()
+        await self.start(member)
+
+    async def leader(self) -> EtcdServer:
+        """Return the member that leads now; one that is frozen or dead says nothing and is not the leader."""
+        for member in self.members:
+            status = await self._status(member)
+            if status and status.leader == status.header.member_id:
+                return member
+        raise AssertionError("no member leads")
+
+    async def _status(self, member: EtcdServer) -> Any:
+        """Return etcd's own words about one member, or None when it doesn't answer within a second."""
+        endpoint = Endpoint(member.endpoint, self._tls)
+        try:
+            await endpoint.connect(1.0)
+            return await endpoint.call(STATUS, StatusRequest(), 1.0, require_leader=False)
+        except Failure:
+            return None
+        finally:
+            await endpoint.drop()
+
+    async def _serving(self, member: EtcdServer) -> None:
+        async def has_leader() -> bool:
+            status = await self._status(member)
+            return status is not None and status.leader != 0
+
+        def why_not() -> str:
+            return f"{member.name} does not serve; it said:\n{member.log.read_text(errors='replace')[-2000:]}"
+
+        await eventually(has_leader, within_s=15, what=why_not)
+
+    def _clear(self) -> None:
+        for member in self.members:
+            member.kill()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _data_directory(tmp_path: Path) -> Path:
+    """Make a directory on tmpfs where there is one."""
+    return Path(tempfile.mkdtemp(prefix="unitfleet-etcd-", dir=SHM if SHM.is_dir() else tmp_path))
