@@ -177,6 +177,7 @@ class RosterEntry(Record, frozen=True, kw_only=True):
     address: str = ""
     metadata: dict[str, str] = {}
     capacity: Capacity = Capacity()
+    ttl_s: float = 10.0  # of its lease, for the wait that strict units need
     since: float = 0.0  # when `status` last changed
     reason: str = ""
 
