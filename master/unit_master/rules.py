@@ -1,0 +1,241 @@
+"""The rules of placement: each says why a unit may not be put on a host, or None. In words for the user.
+
+Pin, metadata, peers, Conflicts and Replaces mean what they mean in fleet (AgentState.AbleToRun); readiness,
+drivers, ports and resources are ours. A unit's own live placement never counts against itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+from unit_master.scene import Host, PortOrName, Scene, claims, millis
+from unitfleet.model import MachineStatus, Requirements
+from unitfleet.names import glob_match
+
+Rule = Callable[[Requirements, Host, Scene], str | None]
+
+_MIB = 1024 * 1024
+_globbed = lru_cache(maxsize=1 << 16)(glob_match)  # a pass asks for the same few pairs on every host
+
+
+def is_pinned_to(unit: Requirements, host: Host) -> bool:
+    """Say whether MachineID= names this host: its whole id, or the first 8 characters of it (fleet's rule)."""
+    return unit.machine_id in (host.id, host.id[:8])
+
+
+def pin_allows(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse every host but the one that MachineID= names."""
+    if not unit.machine_id or is_pinned_to(unit, host):
+        return None
+    return f"is not machine {unit.machine_id}"
+
+
+def is_ready(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse a host that takes no new units now; a cordon does not concern the unit that is there already."""
+    if host.status is MachineStatus.LOST:
+        return "is lost"
+    if host.status is MachineStatus.SUSPECT:
+        return "is suspect: its agent is not heard from"
+    if unit.unit in host.leaving:
+        return f"its old copy is still leaving {host.name}"
+    if host.drained:
+        return "is drained"
+    if host.cordoned and not host.holds(unit.unit):
+        return "is cordoned"
+    return None
+
+
+def driver_present(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse a host that has none of the drivers which can run the unit."""
+    if any(driver in host.drivers for driver in unit.drivers):
+        return None
+    if not unit.drivers:
+        return "no driver can run it"
+    return f"needs the {' or '.join(unit.drivers)} driver (has {', '.join(host.drivers) or 'none'})"
+
+
+def missing_metadata(unit: Requirements, host: Host) -> tuple[str, ...]:
+    """Return what the unit asks for and the host lacks, each as `key=value|value`."""
+    return tuple(
+        f"{key}={'|'.join(allowed)}" for key, allowed in unit.metadata if host.metadata.get(key) not in allowed
+    )
+
+
+def metadata_matches(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse a host that lacks metadata. Same key: any value will do; different keys: all (fleet's rule)."""
+    if not unit.metadata:
+        return None
+    lacking = []
+    for wanted in missing_metadata(unit, host):
+        key = wanted.partition("=")[0]
+        held = f"{key}={host.metadata[key]}" if key in host.metadata else f"no {key}"
+        lacking.append(f"{wanted} not found (has {held})")
+    return ", ".join(lacking) or None
+
+
+def peers_here(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse a host that is not the place of every unit which MachineOf= names."""
+    for peer in unit.machine_of:
+        place = scene.place.get(peer)
+        if place is None:
+            return f"{peer} is not placed"
+        if place != host.id:
+            return f"{peer} is on {scene.hosts[place].name if place in scene.hosts else place[:8]}"
+    return None
+
+
+def conflicting(unit: Requirements, host: Host) -> list[str]:
+    """Return the units on the host that Conflicts= of either side names, leaving ones too, in name order."""
+    if not (unit.conflicts or host.wary):
+        return []
+    names = {name for name in host.units if _names_any(unit.conflicts, name)} if unit.conflicts else set()
+    names.update(other for other in host.wary if _names_any(host.units[other].conflicts, unit.unit))
+    names.discard(unit.unit)
+    return sorted(names)
+
+
+def conflicts_with_none(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse a host with a unit that either side's Conflicts= names; never against itself."""
+    names = conflicting(unit, host)
+    if not names:
+        return None
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"conflicts with {names[0]}{more} here"
+
+
+def replacers(unit: Requirements, host: Host) -> list[str]:
+    """Return the units that stay on the host and replace this one, in name order; mutual Replaces is ignored."""
+    if not host.replacing:
+        return []
+    return sorted(
+        other
+        for other in host.replacing
+        if other != unit.unit
+        and other not in host.leaving
+        and _names_any(host.units[other].replaces, unit.unit)
+        and not _names_any(unit.replaces, other)
+    )
+
+
+def not_replaced(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse a host with a unit whose Replaces= would move this one away again."""
+    names = replacers(unit, host)
+    return f"is replaced by {names[0]} here" if names else None
+
+
+def in_the_way(unit: Requirements, host: Host) -> list[tuple[str, str]]:
+    """Return the unit's ports and container name that others on the host hold, each with a holder."""
+    if not (unit.host_ports or unit.container_name):
+        return []
+    found = []
+    for thing in claims(unit):
+        holders = host.taken.get(thing, set()) - {unit.unit}
+        if holders:
+            found.append((name_of(thing), min(holders)))
+    return sorted(found)
+
+
+def name_of(thing: PortOrName) -> str:
+    """Return a port or container name in words."""
+    return f"container name {thing}" if isinstance(thing, str) else f"port {thing[0]}/{thing[1]}"
+
+
+def ports_free(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse a host where a port or container name of the unit is held, by a leaving unit too."""
+    taken = [f"{thing} is taken by {holder}" for thing, holder in in_the_way(unit, host)]
+    return ", ".join(taken) or None
+
+
+def left_for(unit: Requirements, host: Host) -> tuple[int, int]:
+    """Return what the host has left for this unit: thousandths of a core, bytes; its own share counts as free."""
+    own = host.units.get(unit.unit)
+    cpu = millis(host.capacity.cpu) - host.cpu_millis + (millis(own.cpu) if own else 0)
+    memory = host.capacity.memory - host.memory_reserved + (own.memory if own else 0)
+    return max(cpu, 0), max(memory, 0)
+
+
+def short_of(unit: Requirements, host: Host) -> tuple[str, ...]:
+    """Return the resources that the unit requests and the host has not left: of `cpu`, `memory`."""
+    if not (unit.cpu or unit.memory):
+        return ()
+    cpu, memory = left_for(unit, host)
+    short = []
+    if millis(unit.cpu) > cpu:
+        short.append("cpu")
+    if unit.memory > memory:
+        short.append("memory")
+    return tuple(short)
+
+
+def resources_left(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse a host that has less left than the unit requests. A unit that requests nothing always fits."""
+    short = short_of(unit, host)
+    if not short:
+        return None
+    cpu, memory = left_for(unit, host)
+    parts = []
+    if "cpu" in short:
+        needs = millis(unit.cpu)
+        parts.append(
+            f"cpu: {cores(needs - cpu)} short "
+            f"(needs {cores(needs)}, {cores(cpu)} of {cores(millis(host.capacity.cpu))} left)"
+        )
+    if "memory" in short:
+        parts.append(
+            f"memory: {size(unit.memory - memory, up=True)} short "
+            f"(needs {size(unit.memory, up=True)}, {size(memory)} of {size(host.capacity.memory)} left)"
+        )
+    return ", ".join(parts)
+
+
+RULES: tuple[tuple[str, Rule], ...] = (
+    ("pin", pin_allows),
+    ("ready", is_ready),
+    ("driver", driver_present),
+    ("metadata", metadata_matches),
+    ("peers", peers_here),
+    ("conflicts", conflicts_with_none),
+    ("replaces", not_replaced),
+    ("ports", ports_free),
+    ("resources", resources_left),
+)
+"""In the order they are asked; the names stand in `pending/<unit>` and in `explain`."""
+
+
+def unsuitable(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Return why a unit that is placed on this host should leave although the machine is fine, or None.
+
+    Of two live units in conflict the later by name leaves, so that one of them stays. Cordon, a driver's
+    absence and resources never make a unit leave.
+    """
+    for rule in (pin_allows, metadata_matches, peers_here, not_replaced):
+        why = rule(unit, host, scene)
+        if why is not None:
+            return why
+    for other in conflicting(unit, host):
+        if other < unit.unit and other not in host.leaving:
+            return f"conflicts with {other} here"
+    return None
+
+
+def cores(thousandths: int) -> str:
+    """Write an amount of CPU: `0.5`, `2`."""
+    return f"{thousandths / 1000:g}"
+
+
+def size(amount: int, *, up: bool = False) -> str:
+    """Write bytes as a unit file would, rounded down (or up) to whole MiB: `416M`, `1.5G`, `4G`."""
+    mib = -(-amount // _MIB) if up else amount // _MIB
+    tenths, rest = divmod(mib * 10, 1024)
+    if mib >= 1024 and rest == 0:
+        return f"{tenths / 10:g}G"
+    return f"{mib}M"
+
+
+def _names_any(patterns: Iterable[str], name: str) -> bool:
+    return any(_globbed(pattern, name) if _is_glob(pattern) else pattern == name for pattern in patterns)
+
+
+def _is_glob(pattern: str) -> bool:
+    return "*" in pattern or "?" in pattern or "[" in pattern or "\\" in pattern

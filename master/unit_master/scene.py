@@ -1,0 +1,233 @@
+"""The scheduler's snapshot: every machine with what is placed on it.
+
+Made of a `ClusterView` once a planning pass. It is mutable for one reason only: the pass drafts its own
+decisions on it (`settle`, `leave`, `clear`), so that the next unit is placed as if they were carried out.
+Figures are kept as integers (thousandths of a core, bytes): a sum must not depend on the order of its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from unit_master.view import ClusterView
+from unitfleet.model import Capacity, MachineStatus, Requirements, Wanted
+from unitfleet.names import split
+
+PortOrName = tuple[int, str] | str
+"""What only one unit of a host can hold: a host port with its protocol, or a fixed container name."""
+
+UNSTATED_CPU_MILLIS = 100
+UNSTATED_MEMORY = 64 * 1024 * 1024
+"""What a unit that states no request weighs on a machine's load: 0.1 core, 64 MiB (docs/architecture.md)."""
+
+
+def millis(cores: float) -> int:
+    """Return cores as thousandths of a core."""
+    return round(cores * 1000)
+
+
+def cpu_weight(unit: Requirements) -> int:
+    """Return what the unit weighs on a machine's load, in thousandths of a core."""
+    return millis(unit.cpu) or UNSTATED_CPU_MILLIS
+
+
+def memory_weight(unit: Requirements) -> int:
+    """Return what the unit weighs on a machine's load, in bytes."""
+    return unit.memory or UNSTATED_MEMORY
+
+
+def group_of(name: str) -> str:
+    """Return the template that `name` is an instance of, or "" when it is none.
+
+    >>> group_of("adserver@1.service")
+    'adserver@.service'
+    """
+    return split(name).template if "." in name else ""
+
+
+@dataclass(slots=True)
+class Host:
+    """A machine and all that is placed on it, leaving copies included until acknowledged.
+
+    What is placed on a lost machine is not counted: nobody can say what runs there.
+    """
+
+    id: str
+    name: str
+    status: MachineStatus = MachineStatus.READY
+    cordoned: bool = False
+    drained: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    drivers: tuple[str, ...] = ()
+    capacity: Capacity = field(default_factory=Capacity)
+    units: dict[str, Requirements] = field(default_factory=dict)
+    leaving: set[str] = field(default_factory=set)  # units whose placement here is `gone`
+    cpu_millis: int = 0  # requested by the units here, thousandths of a core
+    memory_reserved: int = 0  # requested by the units here, bytes
+    cpu_load: int = 0  # the weights of the units here, which those that request nothing have too
+    memory_load: int = 0
+    taken: dict[PortOrName, set[str]] = field(default_factory=dict)  # who holds a port or container name
+    wary: set[str] = field(default_factory=set)  # units here that name Conflicts
+    replacing: set[str] = field(default_factory=set)  # units here that name Replaces
+
+    @property
+    def cpu_reserved(self) -> float:
+        """Cores requested by the units here."""
+        return self.cpu_millis / 1000
+
+    def holds(self, unit: str) -> bool:
+        """Say whether a live placement of the unit is here."""
+        return unit in self.units and unit not in self.leaving
+
+    def add(self, unit: Requirements) -> None:
+        """Count `unit` here, in place of what stood under its name."""
+        self.remove(unit.unit)
+        self.units[unit.unit] = unit
+        self._count(unit, +1)
+        for thing in claims(unit):
+            self.taken.setdefault(thing, set()).add(unit.unit)
+        if unit.conflicts:
+            self.wary.add(unit.unit)
+        if unit.replaces:
+            self.replacing.add(unit.unit)
+
+    def remove(self, name: str) -> None:
+        """Count the unit here no more; unknown is fine."""
+        self.leaving.discard(name)
+        self.wary.discard(name)
+        self.replacing.discard(name)
+        unit = self.units.pop(name, None)
+        if unit is None:
+            return
+        self._count(unit, -1)
+        for thing in claims(unit):
+            holders = self.taken[thing]
+            holders.discard(name)
+            if not holders:
+                del self.taken[thing]
+
+    def _count(self, unit: Requirements, sign: int) -> None:
+        self.cpu_millis += sign * millis(unit.cpu)
+        self.memory_reserved += sign * unit.memory
+        self.cpu_load += sign * cpu_weight(unit)
+        self.memory_load += sign * memory_weight(unit)
+
+
+def claims(unit: Requirements) -> set[PortOrName]:
+    """Return what `unit` must have for itself on a host."""
+    things: set[PortOrName] = set(unit.host_ports)
+    if unit.container_name:
+        things.add(unit.container_name)
+    return things
+
+
+@dataclass(slots=True)
+class Scene:
+    """Every host, and each unit's place: the machine of its newest live placement, lost or not."""
+
+    hosts: dict[str, Host] = field(default_factory=dict)
+    place: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, dict[str, int]] = field(default_factory=dict)  # template → machine → instances placed there
+    live: dict[str, list[str]] = field(default_factory=dict)  # unit → machines of its live placements, newest last
+
+    def settle(self, unit: Requirements, machine: str) -> None:
+        """Draft: the unit is placed there now and that is its place; older placements of it stand."""
+        host = self.hosts.get(machine)
+        if host is not None and host.status is not MachineStatus.LOST:
+            host.add(unit)
+        self._leave_live(unit.unit, machine)
+        self.live.setdefault(unit.unit, []).append(machine)
+        self._find_place(unit.unit)
+
+    def leave(self, unit: str, machine: str) -> None:
+        """Draft: its placement there becomes `gone`. It keeps resources, ports and Conflicts until cleared."""
+        host = self.hosts.get(machine)
+        if host is not None and unit in host.units:
+            host.leaving.add(unit)
+        self._leave_live(unit, machine)
+        self._find_place(unit)
+
+    def clear(self, unit: str, machine: str) -> None:
+        """Draft: nothing of it is there any more."""
+        host = self.hosts.get(machine)
+        if host is not None:
+            host.remove(unit)
+        self._leave_live(unit, machine)
+        self._find_place(unit)
+
+    def siblings(self, unit: str) -> dict[str, int]:
+        """Return how many instances of the unit's template, itself left out, have their place on each host.
+
+        Those on lost machines are left out. A unit that is no instance has no siblings.
+        """
+        counts = dict(self.groups.get(group_of(unit), {}))
+        own = self.place.get(unit)
+        if own in counts:
+            counts[own] -= 1
+        return {
+            machine: count
+            for machine, count in counts.items()
+            if count and machine in self.hosts and self.hosts[machine].status is not MachineStatus.LOST
+        }
+
+    def _leave_live(self, unit: str, machine: str) -> None:
+        machines = self.live.get(unit)
+        if machines is None or machine not in machines:
+            return
+        machines.remove(machine)
+        if not machines:
+            del self.live[unit]
+
+    def _find_place(self, unit: str) -> None:
+        machines = self.live.get(unit)
+        old, new = self.place.get(unit), machines[-1] if machines else None
+        if old == new:
+            return
+        group = group_of(unit)
+        if group:
+            counts = self.groups.setdefault(group, {})
+            if old is not None:
+                counts[old] -= 1
+            if new is not None:
+                counts[new] = counts.get(new, 0) + 1
+        if new is None:
+            del self.place[unit]
+        else:
+            self.place[unit] = new
+
+
+def scene_of(view: ClusterView) -> Scene:
+    """Make the snapshot of what the store says now. A machine is a host when the roster has it."""
+    scene = Scene({machine: _host(view, machine) for machine in sorted(view.roster)})
+    for unit, by_machine in view.placements.items():
+        for machine, entry in sorted(by_machine.items(), key=lambda item: item[1].value.epoch):
+            placement = entry.value
+            spec = view.spec(unit, placement.spec)
+            needs = spec.requirements if spec else Requirements(unit=unit, drivers=())
+            if placement.wanted is not Wanted.GONE:
+                scene.settle(needs, machine)
+            elif (host := scene.hosts.get(machine)) is not None and host.status is not MachineStatus.LOST:
+                host.add(needs)
+                host.leaving.add(unit)
+    return scene
+
+
+def _host(view: ClusterView, machine: str) -> Host:
+    known = view.roster[machine].value
+    present = view.presence.get(machine)
+    ordered = view.machine_specs.get(machine)
+    measured = view.resources.get(machine)
+    status = known.status
+    if status is not MachineStatus.LOST:
+        status = MachineStatus.READY if present else MachineStatus.SUSPECT
+    return Host(
+        id=machine,
+        name=view.machine_name(machine),
+        status=status,
+        cordoned=ordered is not None and ordered.value.cordoned,
+        drained=ordered is not None and ordered.value.drained,
+        metadata=view.metadata(machine),
+        drivers=present.value.drivers if present else (),
+        capacity=(measured or present or view.roster[machine]).value.capacity,
+    )

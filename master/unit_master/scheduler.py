@@ -1,0 +1,159 @@
+"""Where a unit goes: filter the hosts by the rules, score those that are left, take the best.
+
+Pure and deterministic: the same scene gives the same answer, whatever the order of its parts. Every "no" is a
+value with its reason, which reaches the user.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from unit_master import advice
+from unit_master.rules import RULES
+from unit_master.scene import Host, Scene, cpu_weight, group_of, memory_weight, millis
+from unitfleet.model import Pending, Requirements, RuleCount
+
+
+class Score(NamedTuple):
+    """How well a host would do, the lowest is the best; compared part by part."""
+
+    siblings: int  # instances of the same template over the host's value of the Spread= key
+    share: float  # the most used of its resources after placing, 1.0 is all of it
+    units: int  # other units there
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The machine for a unit, and why; `scores` of every host that fits, best first."""
+
+    machine: str
+    reason: str
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The first rule that refused a host, and why."""
+
+    machine: str
+    machine_name: str
+    rule: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No host takes the unit: each one's refusal (by machine id), all in a sentence, and the nearest fix."""
+
+    considered: int
+    refusals: tuple[Refusal, ...]
+    message: str
+    hint: str
+
+
+def place(unit: Requirements, scene: Scene, *, but: Collection[str] = ()) -> Placed | Refused:
+    """Find the best host for `unit`; those in `but` are not considered."""
+    refusals: list[Refusal] = []
+    fitting: list[Host] = []
+    hosts = [scene.hosts[machine] for machine in sorted(scene.hosts) if machine not in but]
+    for host in hosts:
+        refusal = fits(unit, host, scene)
+        if refusal is None:
+            fitting.append(host)
+        else:
+            refusals.append(refusal)
+    if not fitting:
+        rules = [(host, refusal.rule) for host, refusal in zip(hosts, refusals, strict=True)]
+        message = advice.summary(unit, rules, scene)
+        return Refused(len(hosts), tuple(refusals), message, advice.nearest_fix(unit, hosts, scene))
+    scores = scores_of(unit, fitting, scene)
+    return Placed(scores[0].machine, _reason(unit, scores, len(hosts)), scores)
+
+
+def fits(unit: Requirements, host: Host, scene: Scene) -> Refusal | None:
+    """Return the first rule that refuses the host, or None when it takes the unit."""
+    for name, rule in RULES:
+        why = rule(unit, host, scene)
+        if why is not None:
+            return Refusal(host.id, host.name, name, why)
+    return None
+
+
+def scores_of(unit: Requirements, hosts: Collection[Host], scene: Scene) -> tuple[Score, ...]:
+    """Score the hosts, best first. The unit's own placement is left out of what a host holds."""
+    over_value: dict[str, int] = {}
+    if unit.spread:
+        for machine, count in scene.siblings(unit.unit).items():
+            value = scene.hosts[machine].metadata.get(unit.spread, "")
+            over_value[value] = over_value.get(value, 0) + count
+    return tuple(
+        sorted(
+            Score(
+                over_value.get(host.metadata.get(unit.spread, ""), 0) if over_value else 0,
+                _share(unit, host),
+                len(host.units) - (unit.unit in host.units),
+                host.id,
+            )
+            for host in hosts
+        )
+    )
+
+
+def in_words(score: Score, unit: Requirements, scene: Scene) -> tuple[str, ...]:
+    """Write a score's parts for a person, in the order they are compared."""
+    parts = []
+    if unit.spread and group_of(unit.unit):
+        value = scene.hosts[score.machine].metadata.get(unit.spread)
+        zone = f"{unit.spread}={value}" if value is not None else f"no {unit.spread}"
+        parts.append(f"{score.siblings} more of {group_of(unit.unit)} over {zone}")
+    parts.append("capacity unknown" if math.isinf(score.share) else f"{score.share:.0%} requested with it")
+    parts.append("1 other unit" if score.units == 1 else f"{score.units} other units")
+    return tuple(parts)
+
+
+def pending_of(refused: Refused, unit: str, now: float) -> Pending:
+    """Make the record that tells why `unit` is not placed: what each rule refused, in the rules' order."""
+    counts = []
+    for rule, _ in RULES:
+        by_rule = [refusal for refusal in refused.refusals if refusal.rule == rule]
+        if by_rule:
+            example = f"{by_rule[0].machine_name}: {by_rule[0].why}"
+            counts.append(RuleCount(rule=rule, machines=len(by_rule), example=example))
+    return Pending(
+        unit=unit,
+        considered=refused.considered,
+        refused=tuple(counts),
+        hint=refused.hint,
+        message=refused.message,
+        since=now,
+    )
+
+
+def _share(unit: Requirements, host: Host) -> float:
+    cpu = host.cpu_load + cpu_weight(unit)
+    memory = host.memory_load + memory_weight(unit)
+    own = host.units.get(unit.unit)
+    if own is not None:
+        cpu -= cpu_weight(own)
+        memory -= memory_weight(own)
+    if not host.capacity.cpu or not host.capacity.memory:
+        return math.inf
+    return max(cpu / millis(host.capacity.cpu), memory / host.capacity.memory)
+
+
+def _reason(unit: Requirements, scores: tuple[Score, ...], considered: int) -> str:
+    if considered == 1:
+        return "the only machine"
+    if unit.machine_id:
+        return f"pinned by MachineID={unit.machine_id}"
+    if unit.machine_of:
+        return f"together with {', '.join(unit.machine_of)}"
+    if len(scores) == 1:
+        return f"the only one of {considered} that fits"
+    if unit.spread and scores[0].siblings < scores[-1].siblings:
+        return f"spreads over {unit.spread}"
+    return f"least loaded of {len(scores)} that fit"
