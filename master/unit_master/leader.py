@@ -1,0 +1,216 @@
+"""The leader at work: plan on every change, carry it out in guarded transactions, keep the store tidy.
+
+A thin shell around `plan_machines`, `plan_units`, `Scribe` and `garbage`. It lives for one term. It may be
+killed between any two lines: the next leader plans from what stands in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+
+from unit_master.actions import (
+    Acknowledged,
+    Action,
+    DeleteUnit,
+    DropState,
+    Enroll,
+    Forget,
+    Gone,
+    Lose,
+    Pend,
+    PinImage,
+    Place,
+    Unpend,
+    Want,
+)
+from unit_master.apply import Scribe, Transaction
+from unit_master.cache import Cache
+from unit_master.housekeeping import BATCH, COMPACT_EVERY_S, Revisions, deletions, garbage
+from unit_master.machines import Clocks, Wait, plan_machines
+from unit_master.reconcile import plan_units
+from unitfleet import keys
+from unitfleet.election import RENEW_S, Term, TermOver
+from unitfleet.errors import OutcomeUnknown, StoreError
+from unitfleet.loop import reconcile_forever
+from unitfleet.store import Put, Store, absent, unchanged
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S = 5.0
+TIDY_EVERY_S = 30.0
+RETRY_S = 1.0
+CATCH_UP_S = 5.0
+MOST_ACTIONS = 40  # a transaction; halved after a conflict, so that one busy key can't hold up the others
+
+
+class Leader:
+    """Decides for one term."""
+
+    def __init__(
+        self,
+        store: Store,
+        cache: Cache,
+        term: Term,
+        *,
+        now: Callable[[], float],
+        grace_s: float,
+        tidy_every_s: float = TIDY_EVERY_S,
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._term = term
+        self._now = now
+        self._grace_s = grace_s
+        self._tidy_every_s = tidy_every_s
+        self._numbers = itertools.count(1)
+        self._waits: dict[str, tuple[int, float]] = {}
+        self._most = MOST_ACTIONS
+
+    async def run(self) -> None:
+        """Lead until cancelled; raises `TermOver` when a transaction shows that another leads."""
+        await self._begin()
+        with self._cache.subscribe() as subscription:
+
+            async def plan() -> float | None:
+                subscription.take()
+                return await self._pass()
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(reconcile_forever(plan, subscription.changed, INTERVAL_S), name="plan")
+                tasks.create_task(self._tidy_forever(), name="tidy")
+
+    async def _begin(self) -> None:
+        """See everything that the last leader wrote, and have a counter to raise."""
+        while True:
+            try:
+                result = await self._store.txn([*self._term.guard(), absent(keys.EPOCH)], [Put(keys.EPOCH, b"0")])
+                return await self._cache.wait_for(result.revision, CATCH_UP_S)
+            except StoreError as error:
+                logger.warning("could not begin the term: %s", error)
+                await asyncio.sleep(RETRY_S)
+
+    async def _pass(self) -> float | None:
+        try:
+            return await self._decide()
+        except StoreError as error:
+            logger.warning("could not carry out a decision: %s", error)
+            return RETRY_S
+
+    async def _decide(self) -> float | None:
+        view = self._cache.view
+        machines = plan_machines(view, self._clocks())
+        for machine in machines.begin_wait:
+            await self._begin_wait(machine)
+        if machines.actions:
+            await self._carry_out(machines.actions)
+            return 0.0
+        actions = plan_units(view, self._now())
+        if actions:
+            await self._carry_out(actions)
+            return 0.0
+        return machines.again_s
+
+    def _clocks(self) -> Clocks:
+        at = asyncio.get_running_loop().time()
+        absent_since = self._cache.absent_since
+        self._waits = {machine: wait for machine, wait in self._waits.items() if machine in absent_since}
+        return Clocks(
+            now=self._now(),
+            absent_for={machine: at - since for machine, since in absent_since.items()},
+            waits={machine: Wait(fence, at - since) for machine, (fence, since) in self._waits.items()},
+            grace_s=self._grace_s,
+            in_doubt=at - self._term.renewed_at > 2 * RENEW_S,
+        )
+
+    async def _begin_wait(self, machine: str) -> None:
+        fence = await self._store.get(keys.fence(machine))
+        self._waits[machine] = (fence.mod_revision if fence else 0, asyncio.get_running_loop().time())
+        logger.info("waiting for the fence of %s to run out", self._cache.view.machine_name(machine))
+
+    async def _carry_out(self, actions: Sequence[Action]) -> None:
+        view = self._cache.view
+        scribe = Scribe(view, f"master-{self._term.nonce[:8]}", self._now(), lambda: next(self._numbers))
+        epoch_revision = view.epoch_revision
+        revision = view.revision
+        for batch in scribe.batches(actions, self._most):
+            revision, succeeded = await self._commit(batch, epoch_revision)
+            if not succeeded:
+                break
+            if batch.epoch:
+                epoch_revision = revision
+            for action in batch.actions:
+                self._log(action)
+        await self._cache.wait_for(revision, CATCH_UP_S)
+
+    async def _commit(self, batch: Transaction, epoch_revision: int) -> tuple[int, bool]:
+        compares = [*self._term.guard(), unchanged(keys.EPOCH, epoch_revision), *batch.compares.values()]
+        ops = [*batch.ops, Put(keys.EPOCH, b"%d" % batch.epoch)] if batch.epoch else batch.ops
+        try:
+            result = await self._store.txn(compares, ops)
+        except OutcomeUnknown:
+            seen = await self._store.list(keys.EPOCH)  # a later revision than the write's, if it happened
+            return seen.revision, False
+        if result.succeeded:
+            self._most = min(MOST_ACTIONS, self._most * 2)
+            return result.revision, True
+        held = await self._store.get(keys.LEADER)
+        if held is None or held.create_revision != self._term.create_revision or held.value != self._term.value:
+            raise TermOver("another master leads")
+        logger.info("decided anew: the cluster changed under %d decisions", len(batch.actions))
+        self._most = max(1, self._most // 2)
+        return result.revision, False
+
+    def _log(self, action: Action) -> None:
+        name = self._cache.view.machine_name
+        match action:
+            case Place(unit, machine, wanted, reason):
+                logger.info("placed %s on %s (%s): %s", unit, name(machine), wanted, reason)
+            case Want(unit, machine, wanted, reason):
+                logger.info("ordered %s on %s %s: %s", unit, name(machine), wanted, reason)
+            case Gone(unit, machine, reason):
+                logger.info("ordered %s on %s gone: %s", unit, name(machine), reason)
+            case Acknowledged(unit, machine):
+                logger.info("cleared %s on %s: gone", unit, name(machine))
+            case DropState(unit, machine):
+                logger.debug("dropped the state of %s on %s: no copy, no placement", unit, name(machine))
+            case DeleteUnit(unit):
+                logger.info("deleted %s: destroyed, no copy left", unit)
+            case Pend(pending):
+                logger.info("did not place %s: %s", pending.unit, pending.message)
+            case Unpend(unit):
+                logger.debug("cleared what kept %s", unit)
+            case PinImage(spec, image):
+                logger.info("pinned %s for spec %s: first pulled", image, spec[:12])
+            case Enroll(entry, event):
+                logger.log(
+                    logging.INFO if event else logging.DEBUG, "enrolled %s: %s", entry.name, event or "changed"
+                )
+            case Lose(machine, reason):
+                logger.warning("declared %s lost: %s", name(machine), reason)
+            case Forget(machine):
+                logger.info("cleared machine %s: removed by the operator", machine)
+
+    async def _tidy_forever(self) -> None:
+        revisions = Revisions()
+        compacted_at = asyncio.get_running_loop().time()
+        while True:
+            await asyncio.sleep(self._tidy_every_s)
+            try:
+                await self._tidy()
+                at = asyncio.get_running_loop().time()
+                old = revisions.note(at, self._cache.view.revision)
+                if old and at - compacted_at >= COMPACT_EVERY_S:
+                    await self._store.compact(old)
+                    compacted_at = at
+                    logger.debug("compacted the store up to revision %d", old)
+            except StoreError as error:
+                logger.warning("could not tidy the store: %s", error)
+
+    async def _tidy(self) -> None:
+        doomed = list(garbage(self._cache.view, self._now()))
+        for start in range(0, len(doomed), BATCH):
+            compares, ops = deletions(self._cache.view, doomed[start : start + BATCH])
+            await self._store.txn([*self._term.guard(), *compares], ops)

@@ -1,0 +1,397 @@
+"""What the leader does about units: the placement protocol's leader half, as a pure function of the view.
+
+The rules are those of docs/architecture.md ("The placement protocol"): make before break; `gone` and its
+acknowledgement end every stay; a `gone` placement is never rewritten; each create is a new incarnation; an
+orphan is answered with `gone`; what should leave but has nowhere to go stays, and takes restarts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from unit_master.actions import (
+    Acknowledged,
+    DeleteUnit,
+    DropState,
+    Gone,
+    Pend,
+    PinImage,
+    Place,
+    UnitAction,
+    Unpend,
+    Want,
+)
+from unit_master.advice import nearest_fix
+from unit_master.rules import unsuitable
+from unit_master.scene import Scene, scene_of
+from unit_master.scheduler import Refused, fits, pending_of, place
+from unit_master.view import ClusterView, Entry
+from unitfleet import keys
+from unitfleet.model import (
+    CopyPhase,
+    MachineStatus,
+    OnLoss,
+    Pending,
+    Placement,
+    Requirements,
+    TargetState,
+    Unit,
+    UnitState,
+    Wanted,
+)
+from unitfleet.spec import UnitSpec
+
+_EXECUTING = (
+    CopyPhase.STARTING,
+    CopyPhase.RUNNING,
+    CopyPhase.STOPPING,
+    CopyPhase.RESTARTING,
+)
+
+
+def plan_units(view: ClusterView, now: float, names: Iterable[str] | None = None) -> list[UnitAction]:
+    """Return every action that `view` calls for, in an order in which they may be carried out.
+
+    Decisions of one pass see each other through the scene: two units in conflict are never both placed on a
+    machine. Peers are decided before those that follow them (MachineOf).
+    """
+    scene = scene_of(view)
+    everything = view.units.keys() | view.placements.keys() | view.states.keys() | view.pending.keys()
+    wanted = everything if names is None else set(names)
+    actions: list[UnitAction] = list(_pins(view))
+    for name in sorted(wanted, key=lambda name: (_follows(view, name), name)):
+        actions.extend(_Plan(view, scene, name, now).actions())
+    return actions
+
+
+def _pins(view: ClusterView) -> Iterator[UnitAction]:
+    """Pin the first digest that an agent reports for a spec: later placements run the same bytes."""
+    pinned = set(view.pins)
+    for name, states in sorted(view.states.items()):
+        for machine, state in sorted(states.items()):
+            placement = view.placements_of(name).get(machine)
+            spec = state.value.spec
+            if state.value.image and spec not in pinned and placement and placement.value.spec == spec:
+                pinned.add(spec)
+                yield PinImage(spec, state.value.image)
+
+
+def _follows(view: ClusterView, name: str) -> bool:
+    unit = view.units.get(name)
+    spec = view.spec(name, unit.value.spec) if unit else None
+    return spec is not None and bool(spec.requirements.machine_of)
+
+
+class _Plan:
+    """The plan of one unit. Every method yields actions and drafts them on the scene."""
+
+    def __init__(self, view: ClusterView, scene: Scene, name: str, now: float) -> None:
+        self.view = view
+        self.scene = scene
+        self.name = name
+        self.now = now
+        self.placements = dict(view.placements_of(name))
+        self.states = view.states_of(name)
+        self.asked: str | None = None  # why it is pending, once that was said in this pass
+
+    def actions(self) -> Iterator[UnitAction]:
+        if keys.unit(self.name) in self.view.bad:
+            return  # its record can't be read: absence of information stops nothing
+        entry = self.view.units.get(self.name)
+        unit = entry.value if entry else None
+        acknowledged = list(self._acknowledged())
+        if acknowledged:
+            yield from acknowledged  # the rest is decided once the store has forgotten them
+            return
+        if unit is None:
+            yield from self._orphans(None, None)
+            if self.name in self.view.pending:
+                yield Unpend(self.name)
+            return
+        spec = self.view.spec(unit.name, unit.spec)
+        if unit.target in (TargetState.DESTROYED, TargetState.INACTIVE):
+            yield from self._end(unit)
+            yield from self._orphans(unit, None)
+        elif spec is None:
+            yield from self._pend(
+                Pending(unit=self.name, considered=0, message=self._unreadable(unit), since=self.now)
+            )
+        elif spec.requirements.is_global:
+            yield from self._everywhere(unit, spec.requirements)
+        else:
+            yield from self._other_incarnations(unit)
+            yield from self._somewhere(unit, spec)
+        if self.asked is None and self.name in self.view.pending:
+            yield Unpend(self.name)
+
+    def _unreadable(self, unit: Unit) -> str:
+        return f"cannot read its unit file: {self.view.unreadable(unit.name, unit.spec)}"
+
+    # ------------------------------------------------------------------ what was said and done
+
+    def _acknowledged(self) -> Iterator[UnitAction]:
+        for machine, entry in sorted(self.placements.items()):
+            if entry.value.wanted is not Wanted.GONE:
+                continue
+            state = self.states.get(machine)
+            told = (
+                state is not None
+                and state.value.phase is CopyPhase.GONE
+                and state.value.epoch == entry.value.epoch
+            )
+            removed = machine not in self.view.roster and machine not in self.view.presence
+            if told or removed:
+                yield Acknowledged(self.name, machine)
+                del self.placements[machine]
+                self.scene.clear(self.name, machine)
+
+    def _orphans(self, unit: Unit | None, place_of: Entry[Placement] | None) -> Iterator[UnitAction]:
+        """Answer states without a placement: sentence 2 of the protocol."""
+        newer_runs = place_of is not None and self._runs(place_of.value)
+        for machine, state in sorted(self.states.items()):
+            if machine in self.view.placements_of(self.name):
+                continue
+            unwanted = unit is None or unit.target is not TargetState.LAUNCHED or newer_runs
+            yield from self._orphan(machine, state.value, unwanted)
+
+    def _orphan(self, machine: str, state: UnitState, unwanted: bool) -> Iterator[UnitAction]:
+        if state.phase not in _EXECUTING:
+            yield DropState(self.name, machine)
+        elif unwanted:
+            yield Gone(self.name, machine, "runs without a placement")
+
+    # ------------------------------------------------------------------ not to run
+
+    def _end(self, unit: Unit) -> Iterator[UnitAction]:
+        live = self._live()
+        for machine in live:
+            yield self._gone(machine, f"target state {unit.target}")
+        # only once the orders stand in the store: a deletion that lands without them would lose a copy
+        if unit.target is TargetState.DESTROYED and not live and not any(map(self._ready, self.placements)):
+            yield DeleteUnit(self.name)
+
+    def _other_incarnations(self, unit: Unit) -> Iterator[UnitAction]:
+        for machine in self._live():
+            if self.placements[machine].value.incarnation != unit.incarnation:
+                yield self._gone(machine, "another unit of the same name, destroyed since")
+
+    # ------------------------------------------------------------------ one place
+
+    def _somewhere(self, unit: Unit, spec: UnitSpec) -> Iterator[UnitAction]:
+        needs = spec.requirements
+        wanted = Wanted.LAUNCHED if unit.target is TargetState.LAUNCHED else Wanted.LOADED
+        new = self._newest()
+        why = "not placed yet" if new is None else self._must_leave(unit, needs, new)
+        if why is not None:
+            yield from self._leave(unit, needs, wanted, new, why)
+        elif new is not None:
+            yield from self._settle(unit, needs, wanted, new)
+        place_of = self.placements.get(new) if new else None
+        yield from self._orphans(unit, place_of if why is None else None)
+
+    def _must_leave(self, unit: Unit, needs: Requirements, machine: str) -> str | None:
+        """Return why the unit's place can't stay its place, or None."""
+        host = self.scene.hosts.get(machine)
+        name = self.view.machine_name(machine)
+        placement = self.placements[machine].value
+        if self._done(unit, placement):
+            return None
+        if host is None or host.status is MachineStatus.LOST:
+            return f"{name} is lost"
+        if host.drained:
+            return f"{name} is drained"
+        if host.status is MachineStatus.SUSPECT:
+            return None
+        reason = unsuitable(needs, host, self.scene)
+        if reason is None and placement.spec != unit.spec:
+            refusal = fits(needs, host, self.scene)
+            if refusal is not None and refusal.rule in ("ports", "resources", "driver"):
+                reason = refusal.why
+        return f"{name} does not suit it any more: {reason}" if reason is not None else None
+
+    def _done(self, unit: Unit, placement: Placement) -> bool:
+        """Whether it is a oneshot that finished as wanted: it is not run again after its host is lost."""
+        state = self.states.get(placement.machine)
+        return (
+            state is not None
+            and state.value.phase is CopyPhase.FINISHED
+            and state.value.epoch == placement.epoch
+            and placement.restart >= unit.restart
+            and placement.spec == unit.spec
+        )
+
+    def _leave(
+        self, unit: Unit, needs: Requirements, wanted: Wanted, new: str | None, why: str
+    ) -> Iterator[UnitAction]:
+        waits = self._waits_for_its_machine(needs, new)
+        if waits is not None:
+            yield from self._pend(Pending(unit=self.name, considered=0, message=waits, since=self.now))
+            return
+        if needs.strict and any(
+            self._ready(m) for m, e in self.placements.items() if e.value.wanted is Wanted.GONE
+        ):
+            message = "waits until its former copy has surely ended"
+            yield from self._pend(Pending(unit=self.name, considered=0, message=message, since=self.now))
+            return
+        decided = place(needs, self.scene, but=() if new is None else (new,))
+        if isinstance(decided, Refused):
+            yield from self._stays(unit, needs, wanted, new)
+            yield from self._pend(pending_of(decided, self.name, self.now))
+            return
+        if needs.strict and new is not None:
+            yield self._gone(new, why)  # break before make: never two
+            return
+        reason = decided.reason if new is None else f"{why}; {decided.reason}"
+        yield Place(self.name, decided.machine, wanted, reason, new or "")
+        self.scene.settle(needs, decided.machine)
+
+    def _waits_for_its_machine(self, needs: Requirements, machine: str | None) -> str | None:
+        if machine is None or needs.on_loss is not OnLoss.WAIT:
+            return None
+        entry = self.view.roster.get(machine)
+        if entry is None or entry.value.status is not MachineStatus.LOST:
+            return None
+        name = self.view.machine_name(machine)
+        if needs.on_loss_after_s is None:
+            return f"waits for {name}, which is lost (OnMachineLoss=wait)"
+        remaining = entry.value.since + needs.on_loss_after_s - self.now
+        if remaining <= 0:
+            return None
+        return f"waits for {name}, which is lost, and moves when {needs.on_loss_after_s:g} s are over"
+
+    def _stays(self, unit: Unit, needs: Requirements, wanted: Wanted, new: str | None) -> Iterator[UnitAction]:
+        """Sentence 7: with nowhere to go, the newest live placement on a ready machine is its place.
+
+        There it takes restarts and stops, but no new text: that asks for another machine. Once it runs there,
+        older copies go as after any move: what should leave is no reason for two.
+        """
+        ready = [(self.placements[m].value.epoch, m) for m in self._live() if self._ready(m)]
+        if not ready or needs.strict:
+            return
+        _, machine = max(ready)
+        held = self.placements[machine].value
+        stops = wanted is Wanted.LOADED and held.wanted is Wanted.LAUNCHED
+        same_text = held.spec == unit.spec
+        if stops or (same_text and (machine != new or held.restart < unit.restart or held.wanted is not wanted)):
+            yield Want(self.name, machine, wanted, "has nowhere else to go")
+            self.scene.settle(needs, machine)
+        elif machine == new and self._runs(held):
+            yield from self._others_go(machine)
+
+    def _settle(self, unit: Unit, needs: Requirements, wanted: Wanted, machine: str) -> Iterator[UnitAction]:
+        held = self.placements[machine].value
+        changed = _changed(unit, held, wanted)
+        if changed is not None:
+            yield Want(self.name, machine, wanted, changed)
+            self.scene.settle(needs, machine)
+            return
+        if wanted is Wanted.LOADED or self._runs(held) or self._done(unit, held):
+            yield from self._others_go(machine)
+        elif self._failed(held):
+            for other in self._live():
+                if other != machine and not self._executes(other):
+                    yield self._gone(other, f"placed on {self.view.machine_name(machine)}")
+
+    def _others_go(self, machine: str) -> Iterator[UnitAction]:
+        for other in self._live():
+            if other != machine:
+                yield self._gone(other, f"runs on {self.view.machine_name(machine)}")
+
+    # ------------------------------------------------------------------ one place on every machine
+
+    def _everywhere(self, unit: Unit, needs: Requirements) -> Iterator[UnitAction]:
+        wanted = Wanted.LAUNCHED if unit.target is TargetState.LAUNCHED else Wanted.LOADED
+        refusals = []
+        for machine, host in sorted(self.scene.hosts.items()):
+            entry = self.placements.get(machine)
+            if entry is not None:
+                held = entry.value
+                reason = unsuitable(needs, host, self.scene) if host.status is MachineStatus.READY else None
+                if held.wanted is Wanted.GONE:
+                    continue
+                if held.incarnation != unit.incarnation:
+                    yield self._gone(machine, "another unit of the same name, destroyed since")
+                elif reason is not None:
+                    yield self._gone(machine, f"does not belong here any more: {reason}")
+                elif (changed := _changed(unit, held, wanted)) is not None:
+                    yield Want(self.name, machine, wanted, changed)
+                continue
+            refusal = fits(needs, host, self.scene)
+            if refusal is None:
+                yield Place(self.name, machine, wanted, "global: runs on every machine that matches")
+                self.scene.settle(needs, machine)
+                continue
+            refusals.append(refusal)
+            state = self.states.get(machine)
+            if state is not None and machine not in self.view.placements_of(self.name):
+                yield from self._orphan(machine, state.value, True)
+        if len(refusals) == len(self.scene.hosts):
+            message = "global, and no machine matches" if refusals else "global, and no machine has joined"
+            hint = nearest_fix(needs, self.scene.hosts.values(), self.scene)
+            refused = Refused(len(refusals), tuple(refusals), message, hint)
+            yield from self._pend(pending_of(refused, self.name, self.now))
+
+    # ------------------------------------------------------------------ words for the above
+
+    def _live(self) -> list[str]:
+        return sorted(m for m, entry in self.placements.items() if entry.value.wanted is not Wanted.GONE)
+
+    def _newest(self) -> str | None:
+        live = [
+            (entry.value.epoch, machine)
+            for machine, entry in self.placements.items()
+            if entry.value.wanted is not Wanted.GONE
+        ]
+        return max(live)[1] if live else None
+
+    def _ready(self, machine: str) -> bool:
+        entry = self.view.roster.get(machine)
+        return entry is not None and entry.value.status is MachineStatus.READY
+
+    def _state_of(self, placement: Placement) -> UnitState | None:
+        state = self.states.get(placement.machine)
+        return state.value if state is not None and state.value.epoch == placement.epoch else None
+
+    def _runs(self, placement: Placement) -> bool:
+        state = self._state_of(placement)
+        return state is not None and state.phase is CopyPhase.RUNNING
+
+    def _failed(self, placement: Placement) -> bool:
+        state = self._state_of(placement)
+        return state is not None and state.phase in (CopyPhase.FAILED, CopyPhase.FINISHED)
+
+    def _executes(self, machine: str) -> bool:
+        state = self.states.get(machine)
+        return state is None or state.value.phase in _EXECUTING or state.value.active == "active"
+
+    def _gone(self, machine: str, reason: str) -> Gone:
+        entry = self.placements[machine]
+        self.placements[machine] = Entry(
+            msgspec.structs.replace(entry.value, wanted=Wanted.GONE), entry.revision, entry.created
+        )
+        self.scene.leave(self.name, machine)
+        return Gone(self.name, machine, reason)
+
+    def _pend(self, pending: Pending) -> Iterator[UnitAction]:
+        self.asked = pending.message
+        known = self.view.pending.get(self.name)
+        if known is None or _gist(known.value) != _gist(pending):
+            yield Pend(pending)
+
+
+def _changed(unit: Unit, held: Placement, wanted: Wanted) -> str | None:
+    """Return what of the user's wishes the placement does not carry yet, or None."""
+    if held.spec != unit.spec:
+        return "its text was replaced"
+    if held.restart < unit.restart:
+        return "restart was asked for"
+    if held.wanted is not wanted:
+        return f"target state {unit.target}"
+    return None
+
+
+def _gist(pending: Pending) -> tuple[object, ...]:
+    """What makes a pending record worth writing again: not its time."""
+    return (pending.considered, pending.refused, pending.hint, pending.message)
