@@ -87,9 +87,9 @@ class Election:
 
     async def _campaign(self) -> Term:
         while True:
-            held = await self._store.get(keys.LEADER)
-            if held is not None:
-                await self._wait_for_end(held.mod_revision)
+            listing = await self._store.list(keys.LEADER)
+            if listing.items:
+                await self._wait_for_end(listing.revision)
                 continue
             lease = await self._store.grant(self._ttl_s)
             began = asyncio.get_running_loop().time()

@@ -11,8 +11,9 @@ async def reconcile_forever(
 ) -> None:
     """Call `reconcile` now, whenever `changed` is set, and at least every `interval_s` seconds.
 
-    `reconcile` may return in how many seconds it wants to be called again at the latest. Watches set `changed` and make it quick; the interval makes it right: a missed event heals by itself.
-    An exception of `reconcile` ends the loop: the caller knows whether to begin anew.
+    `reconcile` may return in how many seconds it wants to be called again at the latest. Watches set `changed`
+    and make it quick; the interval makes it right: a missed event heals by itself. An exception of `reconcile`
+    ends the loop: the caller knows whether to begin anew.
     """
     while True:
         changed.clear()

@@ -141,8 +141,7 @@ class _Plan:
                 and state.value.phase is CopyPhase.GONE
                 and state.value.epoch == entry.value.epoch
             )
-            removed = machine not in self.view.roster and machine not in self.view.presence
-            if told or removed:
+            if told or self._unknown(machine):
                 yield Acknowledged(self.name, machine)
                 del self.placements[machine]
                 self.scene.clear(self.name, machine)
@@ -157,8 +156,8 @@ class _Plan:
             yield from self._orphan(machine, state.value, unwanted)
 
     def _orphan(self, machine: str, state: UnitState, unwanted: bool) -> Iterator[UnitAction]:
-        if state.phase not in _EXECUTING:
-            yield DropState(self.name, machine)
+        if state.phase not in _EXECUTING or self._unknown(machine):
+            yield DropState(self.name, machine)  # an agent that joins reports anew what it holds
         elif unwanted:
             yield Gone(self.name, machine, "runs without a placement")
 
@@ -349,6 +348,10 @@ class _Plan:
     def _ready(self, machine: str) -> bool:
         entry = self.view.roster.get(machine)
         return entry is not None and entry.value.status is MachineStatus.READY
+
+    def _unknown(self, machine: str) -> bool:
+        """Whether the machine was removed, or never enrolled, and no agent is there."""
+        return machine not in self.view.roster and machine not in self.view.presence
 
     def _state_of(self, placement: Placement) -> UnitState | None:
         state = self.states.get(placement.machine)

@@ -1,4 +1,4 @@
-"""Real etcd members on loopback, that a test starts, kills, freezes and wakes.
+"""Real etcd members, that a test starts, kills, freezes and wakes.
 
     async with EtcdCluster(tmp_path, size=3) as etcd:
         store = EtcdStore(etcd.endpoints)
@@ -37,12 +37,12 @@ def binary() -> str:
     return found
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on now."""
+def free_ports(count: int, address: str = "127.0.0.1") -> list[int]:
+    """Return ports of `address` that nobody listens on now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
-            each.bind(("127.0.0.1", 0))
+            each.bind((address, 0))
         return [int(each.getsockname()[1]) for each in sockets]
     finally:
         for each in sockets:
@@ -79,11 +79,13 @@ class Certificate:
 class EtcdServer:
     """One member. It keeps its ports and data over `kill` and `start`; its output is in `log`."""
 
-    def __init__(self, name: str, directory: Path, ports: Sequence[int], args: Sequence[str], scheme: str) -> None:
+    def __init__(
+        self, name: str, directory: Path, address: str, ports: Sequence[int], args: Sequence[str], scheme: str
+    ) -> None:
         self.name = name
         self._scheme = scheme
-        self.endpoint = f"127.0.0.1:{ports[0]}"
-        self.peer_url = f"http://127.0.0.1:{ports[1]}"
+        self.endpoint = f"{address}:{ports[0]}"
+        self.peer_url = f"http://{address}:{ports[1]}"
         self.log = directory / f"{name}.log"
         self._directory = directory
         self._args = tuple(args)
@@ -151,7 +153,7 @@ class EtcdCluster:
     """One member or several. Entering starts them all and waits until each serves and knows a leader.
 
     `heartbeat_ms` and `election_ms` are small, for fast tests; `args` are added to every member's command.
-    With a `certificate` clients must use TLS and show it. Data lies on tmpfs where there is one, since the disks
+    With a `certificate` clients must use TLS and show it. They listen on `address` alone. Data lies on tmpfs where there is one, since the disks
     of test machines stall.
     """
 
@@ -164,8 +166,10 @@ class EtcdCluster:
         election_ms: int = 500,
         args: Sequence[str] = (),
         certificate: Certificate | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
         self._tmp_path = tmp_path
+        self._address = address
         self._size = size
         self._args = [f"--heartbeat-interval={heartbeat_ms}", f"--election-timeout={election_ms}", *args]
         self._tls = certificate.tls() if certificate else None
@@ -183,10 +187,10 @@ class EtcdCluster:
     async def __aenter__(self) -> Self:
         binary()
         self._directory = _data_directory(self._tmp_path)
-        ports = free_ports(2 * self._size)
+        ports = free_ports(2 * self._size, self._address)
         scheme = "https" if self._tls else "http"
         self.members = tuple(
-            EtcdServer(f"etcd{n}", self._directory, ports[2 * n : 2 * n + 2], self._args, scheme)
+            EtcdServer(f"etcd{n}", self._directory, self._address, ports[2 * n : 2 * n + 2], self._args, scheme)
             for n in range(self._size)
         )
         try:

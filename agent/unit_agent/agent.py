@@ -1,0 +1,271 @@
+"""The agent: presence, wanted side, drivers, work and reports of one machine, tied together.
+
+It runs unchanged under a virtual clock with a store in memory and a fake driver. Cancelling `run` leaves
+units, the lease and the presence alone: what the next agent needs is in the local copy and on the copies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import msgspec
+
+from unit_agent.backoff import Backoff, pause
+from unit_agent.copies import Copies
+from unit_agent.driver import Copy, Driver, LogLine
+from unit_agent.happenings import happening
+from unit_agent.holds import Holds
+from unit_agent.local_copy import LocalCopy
+from unit_agent.machine import Facts
+from unit_agent.presence import PresenceKeeper
+from unit_agent.reconcile import report
+from unit_agent.reports import Reports
+from unit_agent.status import AgentStatus, UnitStatus
+from unit_agent.sync import Sync
+from unit_agent.texts import Texts
+from unit_agent.timings import Timings
+from unit_agent.worker import MayStart, Worker
+from unitfleet.errors import NotFound, Refused
+from unitfleet.model import Resources, UnitState, Wanted
+from unitfleet.store import Store
+
+logger = logging.getLogger(__name__)
+
+STARTS_AT_ONCE = 8
+
+
+class Agent:
+    """One machine's agent. `now` is wall time, for display only; `measure` gives the machine's resources.
+
+    `run` raises `Refused` when this machine's identity is in use elsewhere; it ends with nothing else.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        drivers: Sequence[Driver],
+        facts: Facts,
+        local: LocalCopy,
+        *,
+        now: Callable[[], float],
+        rng: random.Random,
+        timings: Timings,
+        measure: Callable[[], Resources] | None = None,
+        starts_at_once: int = STARTS_AT_ONCE,
+        may_start: MayStart = lambda placement: None,
+    ) -> None:
+        self.facts = facts
+        self._timings = timings
+        self._tasks: asyncio.TaskGroup | None = None
+        self.copies = Copies(timings, rng, self._copy_changed, self._driver_known)
+        for driver in drivers:
+            self.copies.add(driver)
+        self.sync = Sync(store, local, facts.id, timings, rng, self._placements_changed, self._placements_listed)
+        self.texts = Texts(store, local)
+        self.holds = Holds(local, facts.id)
+        self.presence = PresenceKeeper(
+            store,
+            local,
+            facts,
+            timings,
+            rng,
+            now,
+            measure or (lambda: Resources(id=facts.id, capacity=facts.capacity)),
+            lambda: self.copies.drivers,
+            self._store_is_back,
+        )
+        self.reports = Reports(
+            store,
+            facts.id,
+            f"{facts.id[:8]}-{self.presence.nonce[:6]}",
+            now,
+            timings.report_s,
+            Backoff(rng, *timings.store_retry_s),
+            Backoff(rng, *timings.store_retry_s),
+        )
+        self.worker = Worker(
+            self.sync,
+            self.copies,
+            self.texts,
+            self.holds,
+            lambda: Backoff(rng, *timings.unit_retry_s),
+            starts_at_once,
+            may_start,
+            self._tell,
+            self._happened,
+        )
+        self._tidy = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve this machine until cancelled."""
+        await self.sync.load()
+        await self.holds.load()
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                for name in self.copies.drivers:
+                    self._tasks.create_task(self.copies.watch(name), name=f"driver {name}")
+                self._tasks.create_task(self.presence.run(), name="presence")
+                self._tasks.create_task(self.sync.run(), name="sync")
+                self._tasks.create_task(self.reports.run(), name="reports")
+                self._tasks.create_task(self._work(), name="work")
+                self._tasks.create_task(self._tidy_up(), name="tidy up")
+        except BaseExceptionGroup as group:
+            raise_refusal(group)
+            raise
+
+    def add_driver(self, driver: Driver) -> None:
+        """Take in a driver that came up later, and tell the cluster."""
+        self.copies.add(driver)
+        if self._tasks is not None:
+            self._tasks.create_task(self.copies.watch(driver.name), name=f"driver {driver.name}")
+        self.presence.rewrite()
+
+    def states(self) -> list[UnitState]:
+        """Return the state of every unit that this machine has to do with, as it is told to the store."""
+        units = self.sync.placements.keys() | self.copies.units()
+        found = (self._state(unit) for unit in sorted(units))
+        return [state for state in found if state is not None]
+
+    def status(self) -> AgentStatus:
+        """Return how this agent is, for its listener and for `unit-agent local ps`."""
+        return AgentStatus(
+            machine=self.facts.id,
+            name=self.facts.name,
+            standing=self.presence.standing,
+            synced=self.sync.synced.is_set(),
+            store=self.presence.away,
+            keep_everything=self.sync.keep_everything,
+            unsaved=self.sync.unsaved,
+            drivers=self.copies.troubles,
+            units=tuple(self._unit_status(unit) for unit in sorted(self._known_units())),
+        )
+
+    def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncIterator[LogLine]:
+        """Return the unit's output here; raises `NotFound` when no copy of it is here."""
+        copy = self.copies.find(unit)
+        driver = self.copies.driver(copy.driver) if copy else None
+        if driver is None:
+            raise NotFound(f"cannot read the output of {unit}: no copy of it is on {self.facts.name}")
+        return driver.logs(unit, lines=lines, follow=follow)
+
+    async def local_stop(self, unit: str) -> None:
+        """Stop the unit on this host until `local_start` or an order of a higher epoch."""
+        wanted, copy = self.sync.placements.get(unit), self.copies.find(unit)
+        if wanted is None and copy is None:
+            raise NotFound(f"cannot stop {unit}: it is not on {self.facts.name}")
+        logger.info("held %s on this host, by its operator", unit)
+        await self.holds.hold(unit, max(wanted.epoch if wanted else 0, copy.epoch if copy else 0))
+        self.worker.consider(unit, ordered=True)
+
+    async def local_start(self, unit: str) -> None:
+        """Let the unit run here again: end its hold, and try again what has failed or ended."""
+        wanted = self.sync.placements.get(unit)
+        if wanted is None:
+            raise Refused(
+                f"cannot start {unit}: it is not placed on {self.facts.name}", hint=f"unitctl start {unit}"
+            )
+        logger.info("let %s run on this host, by its operator", unit)
+        await self.holds.release(unit)
+        self.worker.start_again(unit)
+
+    async def accept_store(self) -> None:
+        """End keep-everything mode: the store as it is now is the right one."""
+        await self.sync.accept_store()
+        self.worker.consider_all()
+
+    async def _work(self) -> None:
+        """Act once the store was read, or was away for long enough to go by the local copy."""
+        if not await pause(self.sync.synced, self._timings.first_sync_s):
+            logger.warning(
+                "acted from the local copy, %d placements: the store could not be read within %g s",
+                len(self.sync.placements),
+                self._timings.first_sync_s,
+            )
+        await self.worker.run()
+
+    def _placements_changed(self, units: set[str]) -> None:
+        for unit in sorted(units):
+            self.worker.consider(unit, ordered=True)
+
+    def _placements_listed(self) -> None:
+        self.reports.reread()
+        self._tidy.set()
+        for unit in sorted(self._known_units()):
+            self._tell(unit)
+
+    def _copy_changed(self, unit: str, before: Copy | None, after: Copy | None) -> None:
+        if (told := happening(before, after)) is not None:
+            self._happened(told.kind, unit, told.message)
+        self.worker.consider(unit)
+
+    def _driver_known(self) -> None:
+        self.worker.consider_all()
+
+    def _store_is_back(self) -> None:
+        self.sync.hurry()
+        self.sync.relist()
+        self.reports.hurry()
+
+    def _happened(self, kind: str, unit: str, message: str) -> None:
+        copy, wanted = self.copies.find(unit), self.sync.placements.get(unit)
+        epoch = copy.epoch if copy else wanted.epoch if wanted else 0
+        self.reports.happened(kind, unit, epoch, message)
+
+    def _known_units(self) -> set[str]:
+        return self.sync.placements.keys() | self.copies.units() | self.reports.units()
+
+    def _state(self, unit: str) -> UnitState | None:
+        wanted = self.sync.placements.get(unit)
+        copy = self.copies.find(unit)
+        state = report(self.facts.id, unit, wanted, copy, self.worker.activity(unit))
+        if state is not None and not state.image and (image := self.worker.image(unit, state.spec)):
+            state = msgspec.structs.replace(state, image=image)
+        return state
+
+    def _tell(self, unit: str) -> None:
+        """Hand the unit's state to the reports, unless it would claim more than is known."""
+        if self.copies.find(unit) is None and self.worker.unknown(unit) and not self._awaited(unit):
+            return
+        state = self._state(unit)
+        if state is None and (not self.sync.synced.is_set() or self.sync.keep_everything):
+            return
+        self.reports.put(unit, state)
+
+    def _awaited(self, unit: str) -> bool:
+        """Tell whether a copy is wanted: that it waits may be told without knowing what is there."""
+        wanted = self.sync.placements.get(unit)
+        return wanted is not None and wanted.wanted is not Wanted.GONE
+
+    def _unit_status(self, unit: str) -> UnitStatus:
+        wanted = self.sync.placements.get(unit)
+        return UnitStatus(
+            unit=unit,
+            wanted=wanted.wanted.value if wanted else "",
+            held=self.holds.holds(unit, wanted),
+            state=self._state(unit),
+        )
+
+    async def _tidy_up(self) -> None:
+        """Forget texts and holds that no placement and no copy needs, after each list."""
+        while True:
+            await self._tidy.wait()
+            self._tidy.clear()
+            needed = {placement.spec for placement in self.sync.placements.values()}
+            try:
+                await self.texts.keep_only(needed)
+                for unit in self.holds.units() - self.sync.placements.keys() - self.copies.units():
+                    await self.holds.release(unit)
+            except OSError as error:
+                logger.error("could not tidy up the local copy: %s", error)
+
+
+def raise_refusal(group: BaseExceptionGroup[BaseException]) -> None:
+    """Raise the `Refused` that is in a task group's failure, if there is one: it is for a person."""
+    found: BaseException | None = group.subgroup(Refused)
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    if found is not None:
+        raise found from None

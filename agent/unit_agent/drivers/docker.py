@@ -1,0 +1,320 @@
+"""The driver `docker`: runs `[Container]` units through the Docker Engine of this host.
+
+What a copy is stands in its container's labels; what is remembered beside them is in `docker_watch`. Only
+containers with our cluster's and machine's labels are ever touched. A copy that was stopped on order carries
+a mark in its container's name, so that neither this agent nor the next one takes it for one that ended by
+itself and starts it again; starting takes the mark off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+from unit_agent.driver import Copy, LogLine, Order, Report
+from unit_agent.drivers import docker_request as written
+from unit_agent.drivers.docker_engine import CHANGE_S, INSPECT_S, LIST_S, Engine, EngineRefused
+from unit_agent.drivers.docker_images import local_digest, prepare_image
+from unit_agent.drivers.docker_logs import read_logs
+from unit_agent.drivers.docker_request import Owner, container_name, create_body, read_environment
+from unit_agent.drivers.docker_track import Track
+from unit_agent.drivers.docker_watch import Watch
+from unitfleet.errors import DriverError, ImageNotFound
+from unitfleet.model import CopyPhase
+
+logger = logging.getLogger(__name__)
+
+SOCKET = "/var/run/docker.sock"
+
+_LOOK_AGAIN_S = 1.0  # while waiting for an event that should come
+
+
+class DockerDriver:
+    """The `Driver` of a Docker Engine. Between the first call and `close` it follows the Engine's events."""
+
+    def __init__(
+        self,
+        machine_id: str,
+        machine_name: str,
+        cluster_id: str,
+        address: str,
+        *,
+        socket: str = SOCKET,
+        now: Callable[[], float] = time.time,
+        dice: random.Random | None = None,
+        boot: float | None = None,
+    ) -> None:
+        self._owner = Owner(cluster=cluster_id, machine=machine_id, machine_name=machine_name)
+        self._engine = Engine(socket)
+        self._watch = Watch(
+            self._engine,
+            self._owner,
+            address,
+            boot=psutil.boot_time() if boot is None else boot,
+            now=now,
+            dice=dice or random.Random(),
+        )
+        self._watching: asyncio.Task[None] | None = None
+        self._prepared: dict[str, tuple[str, str]] = {}  # by unit: spec, digest
+
+    @property
+    def name(self) -> str:
+        return "docker"
+
+    async def list(self) -> Sequence[Copy]:
+        await self._awake()
+        return await self._watch.copies()
+
+    async def prepare(self, order: Order, report: Report) -> str:
+        await self._awake()
+        unit, container = order.placement.unit, order.spec.container
+        if container is None:
+            raise DriverError(f"cannot run {unit} in Docker: it has no [Container] section")
+        pinned = order.placement.image
+        digest = await prepare_image(self._engine, unit, container.image, pinned, container.pull, report)
+        self._prepared[unit] = (order.placement.spec, digest)
+        return digest
+
+    async def create(self, order: Order) -> Copy:
+        await self._awake()
+        unit = order.placement.unit
+        track = await self._watch.find(unit)
+        if track is not None:
+            return self._same(order, track)
+        name = container_name(self._owner, order)
+        body = create_body(
+            self._owner,
+            order,
+            image=await self._image(order),
+            file_environment=await asyncio.to_thread(_file_environment, order),
+            present=os.path.exists,
+        )
+        try:
+            made = await self._engine.call(
+                f"create {unit}", self._engine.docker.containers.create(body, name=name), CHANGE_S
+            )
+        except EngineRefused as error:
+            if error.status == 404 and "no such image" in error.reason.lower():
+                raise ImageNotFound(f"cannot create {unit}: {error.reason}") from error
+            if error.status == 409:
+                return await self._clash(order, name, error)
+            raise
+        try:
+            await self._join_networks(order, made.id)
+        except DriverError:
+            await self._engine.call(f"remove {unit}", made.delete(force=True, v=True), CHANGE_S)
+            raise
+        return self._watch.copy(await self._watch.adopt(made.id))
+
+    async def start(self, order: Order) -> Copy:
+        await self._awake()
+        unit = order.placement.unit
+        track = await self._watch.find(unit)
+        if track is None:
+            raise DriverError(f"cannot start {unit}: no copy of it is here")
+        async with track.lock:
+            if not track.seen.running:
+                await self._unmark(track)
+                await self._watch.begin(track, afresh=True)
+        while True:
+            changed, copy = track.changed, self._watch.copy(track)
+            if copy.phase is not CopyPhase.STARTING:
+                return copy
+            try:
+                async with asyncio.timeout(_LOOK_AGAIN_S):
+                    await changed.wait()
+            except TimeoutError:
+                if await self._watch.look(track) is None:
+                    raise DriverError(f"cannot start {unit}: its container was removed") from None
+
+    async def stop(self, unit: str) -> None:
+        await self._awake()
+        track = await self._watch.find(unit)
+        if track is None:
+            return
+        track.stopping = True
+        try:
+            async with track.lock:
+                if await self._watch.look(track) is None:
+                    return
+                if track.seen.running or track.seen.ended:
+                    await self._mark(track)
+                if track.seen.running:
+                    self._watch.tell(unit)
+                    await self._watch.end(track)
+        finally:
+            track.stopping = False
+            self._watch.tell(unit)
+
+    async def remove(self, unit: str) -> None:
+        await self._awake()
+        track = await self._watch.find(unit)
+        if track is None:
+            return
+        if track.seen.running:
+            raise DriverError(f"cannot remove {unit}: it runs, stop it first")
+        container = self._engine.docker.containers.container(track.seen.id)
+        async with track.lock:
+            try:
+                await self._engine.call(f"remove {unit}", container.delete(v=True), CHANGE_S)
+            except EngineRefused as error:
+                if error.status == 409:  # somebody else removes it at this moment
+                    await self._until_gone(track)
+                elif error.status != 404:
+                    raise
+        self._watch.forget(track)
+        self._prepared.pop(unit, None)
+
+    async def events(self) -> AsyncIterator[str]:
+        watching = await self._awake()
+        async with self._watch.listening() as queue:
+            yield ""
+            while (unit := await queue.get()) is not None:
+                yield unit
+            await asyncio.wait({watching})
+            if not watching.cancelled():
+                watching.result()
+
+    async def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncIterator[LogLine]:
+        await self._awake()
+        track = await self._watch.find(unit)
+        if track is None:
+            raise DriverError(f"cannot read the output of {unit}: no copy of it is here")
+        if not lines and not follow:
+            return
+        last_ns = 0  # where to go on when the container runs again
+        while True:
+            started = track.seen.started
+            reading = read_logs(self._engine, unit, track.seen.id, lines=lines, follow=follow, since_ns=last_ns)
+            async for at_ns, line in reading:
+                last_ns = at_ns + 1
+                yield line
+            if not follow or not await self._started_again(track, started):
+                return
+            lines = -1
+
+    async def close(self) -> None:
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait({watching})
+        await self._engine.close()
+
+    async def _awake(self) -> asyncio.Task[None]:
+        """Begin to follow the Engine, if that has not begun; the task is owned here and ends with `close`."""
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch.run(), name="docker watch")
+        if self._watching.done():
+            self._watching.result()
+        with contextlib.suppress(TimeoutError):  # an Engine that hangs is told by the call that follows
+            async with asyncio.timeout(LIST_S):
+                await self._watch.tried.wait()
+        return self._watching
+
+    def _same(self, order: Order, track: Track) -> Copy:
+        """Return the copy that is there already, if it is the one that is ordered."""
+        placement, copy = order.placement, self._watch.copy(track)
+        if (copy.spec, copy.incarnation, copy.restart) == (
+            placement.spec,
+            placement.incarnation,
+            placement.restart,
+        ):
+            return copy
+        raise DriverError(f"cannot create {placement.unit}: another copy of it is here, remove it first")
+
+    async def _image(self, order: Order) -> str:
+        """Return the digest to run: the pinned one, the prepared one, or what the tag means here now."""
+        placement, container = order.placement, order.spec.container
+        assert container is not None  # container_name refused it
+        if placement.image:
+            return placement.image
+        spec, digest = self._prepared.get(placement.unit, ("", ""))
+        if spec == placement.spec:
+            return digest
+        found = await local_digest(self._engine, container.image)
+        if not found:
+            raise ImageNotFound(f"cannot create {placement.unit}: image {container.image} is not here")
+        return found
+
+    async def _clash(self, order: Order, name: str, error: EngineRefused) -> Copy:
+        """Take up the container that has the name, if an earlier call made it; else say whose it is."""
+        unit = order.placement.unit
+        try:
+            found = await self._engine.inspect(name)
+        except EngineRefused:
+            raise error from None
+        labels = found["Config"].get("Labels") or {}
+        if self._owner.owns(labels) and labels[written.UNIT] == unit:
+            return self._same(order, await self._watch.adopt(found["Id"]))
+        whose = f"belongs to unit {labels[written.UNIT]}" if written.UNIT in labels else "is not one of ours"
+        raise DriverError(
+            f"cannot create {unit}: a container named {name} is already there, and it {whose}",
+            hint=f"look at it with `docker inspect {name}`; we never touch what we did not make",
+        ) from error
+
+    async def _join_networks(self, order: Order, copy_id: str) -> None:
+        container = order.spec.container
+        for name in container.networks[1:] if container else ():
+            doing = f"connect {order.placement.unit} to network {name}"
+            network = await self._engine.call(doing, self._engine.docker.networks.get(name), INSPECT_S)
+            await self._engine.call(doing, network.connect({"Container": copy_id}), CHANGE_S)
+
+    async def _mark(self, track: Track) -> None:
+        """Write on the container that it was stopped on order."""
+        if not track.seen.stopped_on_order:
+            await self._rename(track, track.seen.name + written.STOPPED_MARK)
+
+    async def _unmark(self, track: Track) -> None:
+        if track.seen.stopped_on_order:
+            await self._rename(track, track.seen.name.removesuffix(written.STOPPED_MARK))
+
+    async def _rename(self, track: Track, name: str) -> None:
+        container = self._engine.docker.containers.container(track.seen.id)
+        await self._engine.call(f"rename the container of {track.seen.unit}", container.rename(name), INSPECT_S)
+        await self._watch.look(track)
+
+    async def _until_gone(self, track: Track) -> None:
+        try:
+            async with asyncio.timeout(CHANGE_S), self._watch.listening() as queue:
+                while await self._watch.look(track) is not None:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_LOOK_AGAIN_S):
+                            await queue.get()
+        except TimeoutError:
+            unit = track.seen.unit
+            raise DriverError(f"cannot remove {unit}: the Engine still removes it after {CHANGE_S:g} s") from None
+
+    async def _started_again(self, track: Track, started: float) -> bool:
+        """Wait until the container was started anew; False when it is gone."""
+        async with self._watch.listening() as queue:
+            while await self._watch.find(track.seen.unit) is track:
+                if track.seen.started != started:
+                    return True
+                if await queue.get() is None:
+                    return False
+            return False
+
+
+def _file_environment(order: Order) -> list[tuple[str, str]]:
+    """Read every EnvironmentFile= on this host; a missing one is an error unless the unit says `-`."""
+    container = order.spec.container
+    found: list[tuple[str, str]] = []
+    for path, optional in container.environment_files if container else ():
+        try:
+            found += read_environment(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if not optional:
+                raise DriverError(
+                    f"cannot create {order.placement.unit}: EnvironmentFile {path} is missing"
+                ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise DriverError(f"cannot create {order.placement.unit}: can't read {path}: {error}") from error
+    return found

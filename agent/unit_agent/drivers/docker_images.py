@@ -1,0 +1,176 @@
+"""Images: a tag is resolved to a digest once, and a pinned digest is those bytes or nothing.
+
+The digest of an image that came from a registry is `repository@sha256:…`, which every machine can pull. One that
+was built or imported on the host has none; its id `sha256:…` stands for it, which another machine can only
+have if the same image was loaded there: pinned and absent, that is `ImageNotFound`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+from aiodocker.exceptions import DockerError, DockerStreamError
+
+from unit_agent.driver import Progress, Report
+from unit_agent.drivers.docker_engine import INSPECT_S, Engine, EngineAway, EngineRefused
+from unitfleet.errors import DriverError, ImageNotFound
+from unitfleet.model import CopyPhase
+from unitfleet.spec import Pull
+
+logger = logging.getLogger(__name__)
+
+IDLE_S = 60.0  # a pull that says nothing for this long has failed
+STEP = 10  # percent
+
+_ABSENT = ("not found", "manifest unknown", "no such image", "does not exist", "name unknown")
+_DOWNLOAD_SHARE = 0.7
+
+
+async def prepare_image(engine: Engine, unit: str, image: str, pinned: str, pull: Pull, report: Report) -> str:
+    """Make sure the image is here and return its digest. `pinned` decides over the tag, when it is set.
+
+    Raises `ImageNotFound` when Engine and registry don't have it, `DriverError` when that can't be known.
+    """
+    wanted = pinned or image
+    local = await local_digest(engine, wanted)
+    if pinned:
+        if local:
+            return pinned
+        if pinned.startswith("sha256:"):
+            raise ImageNotFound(
+                f"cannot run {unit}: its image {pinned[:19]} was built on another machine and is not here",
+                hint=f"push {image} to a registry that all machines reach, or load it on this machine",
+            )
+    if pull is Pull.NEVER:
+        if local:
+            return local
+        raise ImageNotFound(f"cannot run {unit}: image {wanted} is not here, and Pull=never")
+    if local and (pinned or pull is Pull.MISSING):
+        return local
+    try:
+        await pull_image(engine, unit, wanted, report)
+    except DriverError:
+        if not local or pull is not Pull.NEWER:
+            raise
+        logger.warning("kept the local image of %s: %s could not be asked for a newer one", unit, wanted)
+        return local
+    found = await local_digest(engine, wanted)
+    if not found:
+        raise DriverError(f"cannot pull {wanted} for {unit}: the Engine broke off without saying why")
+    return pinned or found
+
+
+async def local_digest(engine: Engine, image: str) -> str:
+    """Return the digest of an image that the Engine holds, or ""."""
+    try:
+        found = await engine.call(f"inspect image {image}", engine.docker.images.inspect(image), INSPECT_S)
+    except EngineRefused as error:
+        if error.status == 404:
+            return ""
+        raise
+    return digest_of(image, found)
+
+
+def digest_of(image: str, inspected: Mapping[str, Any]) -> str:
+    """Return `repository@sha256:…` of an inspected image, of its own repository if it can be, else its id."""
+    digests = sorted(inspected.get("RepoDigests") or ())
+    own = [digest for digest in digests if repository(digest) == repository(image)]
+    return str([*own, *digests, inspected["Id"]][0])
+
+
+def repository(image: str) -> str:
+    """Return the repository of a reference, without what Docker takes for granted."""
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    plain = f"{head}{slash}{last.partition(':')[0]}"
+    return plain.removeprefix("docker.io/").removeprefix("library/")
+
+
+async def pull_image(engine: Engine, unit: str, image: str, report: Report) -> None:
+    """Pull, and report the progress in steps of STEP percent or more; it never goes down."""
+    doing = f"pull {image} for {unit}"
+    progress, told = PullProgress(), 0
+    report(Progress(CopyPhase.PULLING, 0, f"pulling {image}"))
+    logger.info("began to pull %s for %s", image, unit)
+    try:
+        async for line in _lines(engine, doing, image):
+            percent = progress.add(line)
+            if percent >= told + STEP:
+                told = percent
+                report(Progress(CopyPhase.PULLING, percent, f"pulling {image}"))
+    except DockerError as error:
+        failed = engine.failure(doing, error)
+        if error.status == 404 or (isinstance(error, DockerStreamError) and _says_absent(failed.message)):
+            raise ImageNotFound(failed.message) from error
+        raise failed from error
+    except aiohttp.ClientError as error:
+        raise EngineAway(f"cannot {doing}: the Docker Engine broke off: {error}") from error
+    logger.info("pulled %s for %s", image, unit)
+
+
+def _says_absent(message: str) -> bool:
+    return any(words in message.lower() for words in _ABSENT)
+
+
+async def _lines(engine: Engine, doing: str, image: str) -> AsyncIterator[dict[str, Any]]:
+    stream = engine.docker.images.pull(image, stream=True)
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_S):
+                line = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise EngineAway(f"cannot {doing}: nothing came for {IDLE_S:g} s") from error
+        yield line
+
+
+class PullProgress:
+    """How far a pull is, from the Engine's lines: 70 % for the download, 30 % for the extraction.
+
+    A layer weighs what it has to download; one whose size is not known yet weighs the mean of those that are.
+    """
+
+    def __init__(self) -> None:
+        self._layers: dict[str, tuple[float, float, int]] = {}  # downloaded, extracted (0…1), size
+        self._percent = 0
+
+    def add(self, line: Mapping[str, Any]) -> int:
+        """Take one line of the Engine's and return the percentage, which never goes down."""
+        layer, status = str(line.get("id", "")), str(line.get("status", ""))
+        detail = line.get("progressDetail") or {}
+        current, total = int(detail.get("current") or 0), int(detail.get("total") or 0)
+        done, extracted, size = self._layers.get(layer, (0.0, 0.0, 0))
+        match status:
+            case "Pulling fs layer" | "Waiting" | "Verifying Checksum":
+                self._layers[layer] = (done, extracted, size)
+            case "Downloading":
+                self._layers[layer] = (_share(current, total, done), extracted, total or size)
+            case "Download complete":
+                self._layers[layer] = (1.0, extracted, size)
+            case "Extracting":
+                self._layers[layer] = (1.0, _share(current, total, extracted), size or total)
+            case "Pull complete":
+                self._layers[layer] = (1.0, 1.0, size)
+        self._percent = max(self._percent, self._reckon())
+        return self._percent
+
+    def _reckon(self) -> int:
+        if not self._layers:
+            return 0
+        known = [size for _, _, size in self._layers.values() if size]
+        mean = sum(known) / len(known) if known else 1.0
+        weights = [(size or mean) for _, _, size in self._layers.values()]
+        reached = [
+            _DOWNLOAD_SHARE * done + (1 - _DOWNLOAD_SHARE) * extracted
+            for done, extracted, _ in self._layers.values()
+        ]
+        return int(100 * sum(w * r for w, r in zip(weights, reached, strict=True)) / sum(weights))
+
+
+def _share(current: int, total: int, before: float) -> float:
+    return max(before, min(1.0, current / total)) if total else before

@@ -1,0 +1,89 @@
+"""What is remembered of one container between two looks at it: how it ended, and what follows from that.
+
+It lives as long as the agent. A new agent counts restarts and start limits anew; everything else it reads from
+the container itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+
+from unit_agent.drivers.docker_seen import HostTimes, Seen, ended_with_host, exit_of
+from unit_agent.restart import TIMED_OUT, Ended, History, RestartAfter, decide, is_clean
+from unitfleet.spec import ServiceType
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """One container. Times are the loop's. `lock` is held by whoever starts or stops it."""
+
+    seen: Seen
+    looked: float = float("-inf")  # when the inspect began that gave `seen`
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    history: History = field(default_factory=History)
+    restarts: int = 0
+    due: float = 0.0  # of the restart that `outcome` asks for
+    was_healthy: bool = False
+    overdue: bool = False  # it did not become healthy in its time
+    beginning: bool = False  # the Engine was told to start it and has not answered
+    stopping: bool = False
+    note: str = ""  # why it could not be looked at
+    waiting: bool = False  # a task waits for `due`
+    guarded: bool = False  # a task waits for it to be overdue
+    refreshing: bool = False  # a task looks at it
+    again: bool = False  # and is to look once more
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _verdict: RestartAfter | Ended | None = None
+    _judged: tuple[str, float, float, str] | None = None  # the run that the verdict is of
+
+    @property
+    def starting(self) -> bool:
+        """Whether it runs but counts as started only once it is healthy."""
+        seen = self.seen
+        return seen.running and seen.kept.notify_healthy and not self.was_healthy and seen.health != ""
+
+    @property
+    def outcome(self) -> RestartAfter | Ended | None:
+        """Return what follows from its end; None when it did not end by itself."""
+        current = self.seen.ended and not self.seen.stopped_on_order and self._judged == self.seen.run
+        return self._verdict if current else None
+
+    def saw(self, seen: Seen, looked: float, started: float) -> None:
+        """Take a new look; `started` is the loop's time of `seen.started`."""
+        if self._judged is None and not self.history.starts and seen.started:
+            self.history = History((started,))
+        self.seen, self.looked, self.note = seen, looked, ""
+        if seen.running and (seen.health == "healthy" or not seen.kept.notify_healthy):
+            self.was_healthy = True
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def awaits_judgement(self, host: HostTimes) -> bool:
+        """Tell whether it ended by itself and nobody decided yet what follows.
+
+        What ended with its host or Engine is the agent's to start anew, but for a oneshot that ended well.
+        """
+        seen = self.seen
+        if not seen.ended or seen.stopped_on_order or self.stopping or self._judged == seen.run:
+            return False
+        done = seen.kept.type is ServiceType.ONESHOT and is_clean(seen.kept.restart, exit_of(seen))
+        return done or not ended_with_host(seen, host)
+
+    def judge(self, ended: float, dice: random.Random) -> RestartAfter | Ended:
+        """Decide what follows from the end at loop time `ended`, once for each end."""
+        exit = exit_of(self.seen, TIMED_OUT if self.overdue else "")
+        verdict = decide(self.seen.kept.restart, exit, self.history, ended, dice)
+        self._verdict, self._judged = verdict, self.seen.run
+        if isinstance(verdict, RestartAfter):
+            self.history, self.due = verdict.history, ended + verdict.delay_s
+        return verdict
+
+    def begun(self, at: float, *, afresh: bool) -> None:
+        """Note a start; `afresh` when it was ordered rather than a restart."""
+        history = History() if afresh else self.history
+        self.history = history.started(at, self.seen.kept.restart)
+        self.restarts = 0 if afresh else self.restarts + 1
+        self._verdict, self._judged = None, self.seen.run  # what ended before is no matter any more
+        self.was_healthy = self.overdue = False

@@ -1,0 +1,199 @@
+"""The `process` driver: `[Service]` units on hosts without systemd, each under a supervisor of its own.
+
+The driver makes directories, starts supervisors and asks them; all that must outlive the agent is theirs
+(`unit_agent.supervisor`). Who a living supervisor is, its lock says; who its unit's processes are, their
+identity (pid, start time, boot id) and the token in their environment. When a supervisor died while its unit
+ran, what is left of the unit is ended first and the unit started afresh, by `list`, which an agent calls when
+it starts and at each event. What can't be ended makes the copy FAILED: a second one never starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from unit_agent.driver import Copy, LogLine, Order, Report
+from unit_agent.drivers.output_reader import OutputReader
+from unit_agent.drivers.process_refusals import refuse
+from unit_agent.drivers.supervisors import MARGIN_S, Supervisors, to_the_end
+from unit_agent.drivers.unit_directory import UnitDirectory
+from unit_agent.encoding import encode_name
+from unit_agent.supervisor import processes
+from unitfleet.errors import DriverError
+from unitfleet.spec import ServiceSpec
+
+logger = logging.getLogger(__name__)
+
+OUTPUT_BYTES = 10 * 1024 * 1024  # each of two files a unit
+LOOK_FOR_OUTPUT_S = 0.1
+
+
+class ProcessDriver:
+    """Runs units under `root`. `machine` is this machine's name; `boot_id` is the kernel's unless given."""
+
+    def __init__(self, root: Path, machine: str, *, boot_id: str = "", output_bytes: int = OUTPUT_BYTES) -> None:
+        self._units = root / "units"
+        self._machine = machine
+        self._boot_id = boot_id or processes.boot_id()
+        self._output_bytes = output_bytes
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._watchers: set[asyncio.Queue[str]] = set()
+        self._supervisors = Supervisors(self._boot_id, self._tell)
+
+    @property
+    def name(self) -> str:
+        return "process"
+
+    async def list(self) -> Sequence[Copy]:
+        copies = []
+        for directory in await asyncio.to_thread(self._directories):
+            if not self._lock(directory.unit).locked():
+                async with self._lock(directory.unit):
+                    if directory.path.exists():
+                        await self._supervisors.recover(directory)
+            if directory.path.exists():
+                copies.append(await self._copy(directory))
+        return copies
+
+    async def prepare(self, order: Order, report: Report) -> str:
+        return ""
+
+    async def create(self, order: Order) -> Copy:
+        placement = order.placement
+        refuse(order)
+        directory = await asyncio.to_thread(self._find, placement.unit)
+        if directory is None:
+            directory = await to_the_end(lambda: self._create(order))
+            logger.info("created %s in %s", placement.unit, directory.path)
+            self._tell(placement.unit)
+            return await self._copy(directory)
+        there = tuple(directory.order[name] for name in ("spec", "incarnation", "restart"))
+        if there != (placement.spec, placement.incarnation, placement.restart):
+            raise DriverError(f"cannot create {placement.unit}: another copy of it is here, remove it first")
+        return await self._copy(directory)
+
+    async def start(self, order: Order) -> Copy:
+        unit = order.placement.unit
+        directory = await asyncio.to_thread(self._find, unit)
+        if directory is None:
+            raise DriverError(f"cannot start {unit}: no copy of it is here")
+        async with self._lock(unit):
+            await self._supervisors.ask(directory, "start", _start_limit_s(order.spec.service))
+        return await self._copy(directory)
+
+    async def stop(self, unit: str) -> None:
+        directory = await asyncio.to_thread(self._find, unit)
+        if directory is None:
+            return
+        limit_s = _stop_limit_s(directory.order["service"])
+        async with self._lock(unit):
+            if await asyncio.to_thread(directory.is_supervised):
+                await self._supervisors.ask(directory, "stop", limit_s)
+            else:
+                await to_the_end(lambda: self._supervisors.end_orphan(directory))
+
+    async def remove(self, unit: str) -> None:
+        directory = await asyncio.to_thread(self._find, unit)
+        if directory is None:
+            return
+        copy = await self._copy(directory)
+        if copy.executing:
+            raise DriverError(f"cannot remove {unit}: it is {copy.phase}, stop it first")
+        async with self._lock(unit):
+            if await asyncio.to_thread(directory.is_supervised):
+                await self._supervisors.dismiss(directory)
+            else:
+                await to_the_end(lambda: self._supervisors.end_orphan(directory))
+            self._supervisors.forget(unit)
+            await to_the_end(directory.remove)
+        self._locks.pop(unit, None)
+        logger.info("removed %s", unit)
+        self._tell(unit)
+
+    async def events(self) -> AsyncIterator[str]:
+        queue: asyncio.Queue[str] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._watchers.discard(queue)
+
+    async def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncIterator[LogLine]:
+        directory = await asyncio.to_thread(self._find, unit)
+        if directory is None:
+            raise DriverError(f"cannot read the output of {unit}: no copy of it is here")
+        reader = OutputReader(directory.path)
+        try:
+            for line in await asyncio.to_thread(reader.last, lines):
+                yield line
+            while follow and directory.path.exists():
+                fresh = await asyncio.to_thread(reader.more)
+                for line in fresh:
+                    yield line
+                if not fresh:
+                    await asyncio.sleep(LOOK_FOR_OUTPUT_S)
+        finally:
+            reader.close()
+
+    async def close(self) -> None:
+        self._supervisors.close()
+        await asyncio.sleep(0)  # the transports close in the loop's next turn
+
+    # What is here.
+
+    def _lock(self, unit: str) -> asyncio.Lock:
+        return self._locks.setdefault(unit, asyncio.Lock())
+
+    def _tell(self, unit: str) -> None:
+        for queue in self._watchers:
+            queue.put_nowait(unit)
+
+    def _find(self, unit: str) -> UnitDirectory | None:
+        path = self._units / encode_name(unit)
+        return UnitDirectory(path) if path.exists() else None
+
+    def _create(self, order: Order) -> UnitDirectory:
+        try:
+            return UnitDirectory.create(self._units, order, self._machine, self._output_bytes, self._boot_id)
+        except OSError as error:
+            raise DriverError(f"cannot create {order.placement.unit}: {error}") from error
+
+    def _directories(self) -> Sequence[UnitDirectory]:
+        try:
+            names = sorted(entry.name for entry in os.scandir(self._units))
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise DriverError(f"cannot list copies in {self._units}: {error}") from error
+        found = []
+        for name in names:
+            if not name.startswith("."):
+                try:
+                    found.append(UnitDirectory(self._units / name))
+                except DriverError:
+                    if (self._units / name).exists():  # else it was removed meanwhile
+                        raise
+        return found
+
+    async def _copy(self, directory: UnitDirectory) -> Copy:
+        return directory.copy(self.name, await self._supervisors.state(directory))
+
+
+def _start_limit_s(service: ServiceSpec) -> float | None:
+    steps = len(service.start_pre) + len(service.start) + len(service.start_post)
+    if service.timeout_start_s is None or service.timeout_stop_s is None:
+        return None
+    stops = len(service.stop) + len(service.stop_post) + 2
+    return steps * service.timeout_start_s + stops * (service.timeout_stop_s + MARGIN_S)
+
+
+def _stop_limit_s(service: dict[str, Any]) -> float | None:
+    limit_s: float | None = service["timeout_stop_s"]
+    if limit_s is None:
+        return None
+    return (len(service["stop"]) + len(service["stop_post"]) + 2) * (limit_s + MARGIN_S)

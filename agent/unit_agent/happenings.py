@@ -1,0 +1,32 @@
+"""Which change of a copy is worth an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unit_agent.driver import Copy
+from unitfleet.model import CopyPhase
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event's kind and words."""
+
+    kind: str
+    message: str
+
+
+def happening(before: Copy | None, after: Copy | None) -> Told | None:
+    """Return what to tell of a copy that changed, or None when nobody would ask for it later."""
+    if after is None or (before is not None and before.phase is after.phase and before.restarts == after.restarts):
+        return None
+    match after.phase:
+        case CopyPhase.FAILED:
+            return Told("failed", after.message)
+        case CopyPhase.FINISHED:
+            return Told("finished", after.message)
+        case CopyPhase.RESTARTING:
+            return Told("restarted", after.message)
+        case CopyPhase.RUNNING if before is None or before.phase in (CopyPhase.LOADED, CopyPhase.STARTING):
+            return None if after.restarts else Told("started", f"runs by the {after.driver} driver")
+    return None

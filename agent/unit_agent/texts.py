@@ -1,0 +1,75 @@
+"""Unit texts by digest: fetched once from the store, kept on disk, read once."""
+
+from __future__ import annotations
+
+import logging
+
+from unit_agent.driver import Order
+from unit_agent.local_copy import LocalCopy
+from unitfleet import keys
+from unitfleet.accept import read
+from unitfleet.errors import InvalidUnit, NotFound
+from unitfleet.model import Placement
+from unitfleet.spec import UnitSpec
+from unitfleet.store import Store
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "specs"
+
+
+class Texts:
+    """The texts that placements of this machine name. They are immutable: a digest is read once."""
+
+    def __init__(self, store: Store, local: LocalCopy) -> None:
+        self._store = store
+        self._local = local
+        self._specs: dict[tuple[str, str], UnitSpec] = {}
+        self._unreadable: set[tuple[str, str]] = set()
+
+    def known(self, unit: str, digest: str) -> UnitSpec | None:
+        """Return the text if it was read before."""
+        return self._specs.get((unit, digest))
+
+    def unreadable(self, unit: str, digest: str) -> bool:
+        """Tell whether the text was looked at and is none that this version runs, or is lost."""
+        return (unit, digest) in self._unreadable
+
+    async def order(self, placement: Placement) -> Order:
+        """Return what a driver is to make of a placement.
+
+        Raises `StoreError` when its text is not on disk and can't be fetched now, `NotFound` when the store
+        does not have it, `InvalidUnit` when it is none that this version runs.
+        """
+        key = (placement.unit, placement.spec)
+        spec = self._specs.get(key)
+        if spec is None:
+            try:
+                spec = read(placement.unit, await self._text(placement))
+            except (InvalidUnit, NotFound):
+                self._unreadable.add(key)
+                raise
+            self._specs[key] = spec
+        return Order(placement, spec)
+
+    async def keep_only(self, digests: set[str]) -> None:
+        """Forget every text that is not among `digests`."""
+        self._specs = {key: spec for key, spec in self._specs.items() if key[1] in digests}
+        self._unreadable = {key for key in self._unreadable if key[1] in digests}
+        for digest in await self._local.names(FOLDER):
+            if digest not in digests:
+                await self._local.delete(f"{FOLDER}/{digest}")
+
+    async def _text(self, placement: Placement) -> str:
+        name = f"{FOLDER}/{placement.spec}"
+        raw = await self._local.read(name)
+        if raw is None:
+            found = await self._store.get(keys.spec(placement.spec))
+            if found is None:
+                raise NotFound(f"cannot read the text of {placement.unit}: the store has no {placement.spec}")
+            raw = found.value
+            try:
+                await self._local.write(name, raw)
+            except OSError as error:
+                logger.error("could not save the text of %s: %s", placement.unit, error)
+        return raw.decode(errors="replace")

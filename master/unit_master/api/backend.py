@@ -1,0 +1,140 @@
+"""What the handlers of the API work with, and how they read a request and write an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from unit_master.answers import STATUS, error_body
+from unit_master.cache import Cache
+from unit_master.changes import Changer
+from unit_master.orders import Orders
+from unitfleet.api import ErrorBody, Items
+from unitfleet.errors import UnitfleetError
+
+T = TypeVar("T")
+
+CATCH_UP_S = 10.0
+"""How long a read waits for the revision that it was asked for."""
+
+WRITE_S = 30.0
+"""A reader that takes nothing for this long is cut off; it resumes where it was."""
+
+MOST_STREAMS = 256
+
+
+@dataclass(slots=True)
+class Backend:
+    """The parts of a master that the API shows. `grace_s` is the leader's, for what the brake would say."""
+
+    name: str
+    cache: Cache
+    changer: Changer
+    orders: Orders
+    session: aiohttp.ClientSession
+    cluster_key: str
+    now: Callable[[], float]
+    grace_s: float
+    streams: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    @contextlib.contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Count the present request among the streams, which end when the API closes; raises `ApiError`."""
+        if len(self.streams) >= MOST_STREAMS:
+            raise ApiError(
+                "busy", f"cannot open a stream: {MOST_STREAMS} are open", "close some, or ask another master"
+            )
+        task = asyncio.current_task()
+        assert task is not None
+        self.streams.add(task)
+        try:
+            yield
+        finally:
+            self.streams.discard(task)
+
+
+BACKEND = web.AppKey("backend", Backend)
+
+
+class ApiError(Exception):
+    """An answer that is an error of the request itself."""
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.body = ErrorBody(code=code, message=message, hint=hint)
+
+
+def answer(value: Any, status: int = 200) -> web.Response:
+    """Write a value as JSON."""
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
+
+
+def refusal(body: ErrorBody) -> web.Response:
+    """Write an error, with the status that its code has."""
+    return answer(body, STATUS[body.code])
+
+
+def refused(error: UnitfleetError) -> web.Response:
+    """Write an error of ours."""
+    return refusal(error_body(error))
+
+
+def items(backend: Backend, found: list[Any] | tuple[Any, ...]) -> web.Response:
+    """Write a list as of the view's revision."""
+    return answer(Items(rev=backend.cache.view.revision, items=tuple(found)))
+
+
+async def backend_at_revision(request: web.Request) -> Backend:
+    """Return the backend once its cache has seen `?min_revision=`, and everything when there is none."""
+    backend = request.app[BACKEND]
+    await backend.cache.wait_for(number(request, "min_revision", 0), CATCH_UP_S)
+    return backend
+
+
+def number(request: web.Request, name: str, default: int, most: int = 2**63 - 1) -> int:
+    """Return a whole number from the query; raises `ApiError`."""
+    text = request.query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
+        raise ApiError("invalid_request", f"cannot use {name}={text[:40]!a}: a number from 0 to {most} is wanted")
+    return int(text)
+
+
+def flag(request: web.Request, name: str) -> bool:
+    """Return a yes or no from the query; raises `ApiError`."""
+    text = request.query.get(name, "")
+    if text not in ("", "0", "1", "false", "true"):
+        raise ApiError("invalid_request", f"cannot use {name}={text[:40]!a}: true or false is wanted")
+    return text in ("1", "true")
+
+
+async def body(request: web.Request, kind: type[T]) -> T:
+    """Read a JSON body; raises `ApiError`, or aiohttp's error for one that is too large."""
+    if request.content_type != "application/json":
+        raise ApiError(
+            "unsupported_media", f"cannot read a body of type {request.content_type}", "send application/json"
+        )
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError("invalid_request", f"cannot read the body: {error}") from error
+
+
+@contextlib.asynccontextmanager
+async def reader_may_go(request: web.Request) -> AsyncIterator[None]:
+    """End quietly when the reader of a stream went away, or takes nothing any more."""
+    try:
+        yield
+    except* ConnectionResetError:
+        pass
+    except* TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()  # what is buffered will never be read: don't wait for it

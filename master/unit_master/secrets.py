@@ -1,0 +1,46 @@
+"""Secrets in files that only their owner can read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from unitfleet.errors import InvalidConfig
+
+BITS = 256
+
+
+def read_or_make(path: Path) -> str:
+    """Return the secret in `path`; make one, 0600, if the file is missing. Raises `InvalidConfig`.
+
+    Two masters of one host may start at once with the same path: the file appears whole, and once.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            _make(path)
+        mode = path.stat().st_mode
+        secret = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"cannot use {path}: {error}") from error
+    if mode & 0o077:
+        raise InvalidConfig(f"cannot use {path}: others can read it", hint=f"chmod 600 {path}")
+    if len(secret) < 16 or not secret.isprintable() or " " in secret:
+        raise InvalidConfig(f"cannot use {path}: it holds no secret of 16 characters or more", hint=f"rm {path}")
+    return secret
+
+
+def _make(path: Path) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(BITS // 8) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        pass  # another master was quicker: its secret counts
+    finally:
+        os.unlink(draft)

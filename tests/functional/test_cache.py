@@ -1,0 +1,94 @@
+"""The cache: what a watch loses heals, and a subscriber is told of everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from harness.api import Api, an_api, becomes
+from harness.builders import a_machine, a_unit
+from unit_master.cache import Cache
+from unitfleet import keys
+from unitfleet.memory import MemoryStore
+from unitfleet.model import TargetState
+from unitfleet.store import Store
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    async with an_api() as served:
+        yield served
+
+
+async def test_absence_is_counted_from_when_it_was_first_seen(api: Api) -> None:
+    await api.put(a_machine("m1"), a_machine("m2", present=False))
+    assert set(api.cache.absent_since) == {"m2"}
+    since = api.cache.absent_since["m2"]
+    await api.outside.delete(keys.presence("m1"))
+    await becomes(lambda: "m1" in api.cache.absent_since, "an absence is not seen")
+    assert api.cache.absent_since["m2"] == since
+    await api.put(a_machine("m1"), a_machine("m2"))
+    assert api.cache.absent_since == {}
+
+
+async def test_a_cache_that_comes_back_too_late_lists_anew_and_tells_what_changed(api: Api) -> None:
+    await api.put(a_unit("kept.service"), a_unit("gone.service"))
+    with api.cache.subscribe() as subscription:
+        api.store.link.cut()
+        await api.outside.delete(keys.unit("gone.service"))
+        kv = await api.outside.get(keys.unit("kept.service"))
+        assert kv is not None
+        revision = await api.outside.put(keys.unit("kept.service"), kv.value)
+        await api.outside.compact(revision)
+        api.store.link.heal()
+        await api.cache.wait_for(revision, 5.0)
+        update = subscription.take()
+    assert update.keys is not None
+    assert set(update.keys) == {keys.unit("gone.service"), keys.unit("kept.service")}
+    assert set(api.cache.view.units) == {"kept.service"}
+
+
+async def test_what_a_watch_does_not_deliver_heals_by_listing_anew() -> None:
+    async with an_api(relist_s=0.05) as api:
+        api.store.link.slow(watch_delay_s=1000.0)
+        with api.cache.subscribe() as subscription:
+            await api.put(a_unit())
+            assert keys.unit("a.service") in (subscription.take().keys or ())
+
+
+class Replaced:
+    """A store in whose place another one is put, as a restore from a backup does."""
+
+    def __init__(self, present: MemoryStore) -> None:
+        self.present = present
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.present, name)
+
+
+async def test_a_store_that_was_restored_is_taken_as_it_is() -> None:
+    former, restored = MemoryStore(), MemoryStore()
+    for key, value in (*a_unit("a.service").pieces, *a_unit("b.service").pieces):
+        await former.put(key, value)
+    older = a_unit("a.service", target=TargetState.LOADED)
+    for key, value in (
+        *older.pieces,
+        *a_unit("old.service").pieces[:1],
+    ):  # a.service: same revision in both
+        await restored.put(key, value)
+    store = Replaced(former)
+    cache = Cache(cast(Store, store), relist_s=0.05)
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(cache.run())
+        await cache.wait_for(0, 5.0)
+        assert set(cache.view.units) == {"a.service", "b.service"}
+        with cache.subscribe() as subscription:
+            store.present = restored
+            await becomes(lambda: set(cache.view.units) == {"a.service"}, "the cache holds on to what was")
+            assert {keys.unit("a.service"), keys.unit("b.service")} <= (subscription.take().keys or set())
+        assert cache.view.units["a.service"].value.target is TargetState.LOADED
+        assert cache.view.revision == (await restored.list("")).revision
+        following.cancel()
