@@ -187,8 +187,7 @@ class _Plan:
             yield from self._leave(unit, needs, wanted, new, why)
         elif new is not None:
             yield from self._settle(unit, needs, wanted, new)
-        place_of = self.placements.get(new) if new else None
-        yield from self._orphans(unit, place_of if why is None else None)
+        yield from self._orphans(unit, self.view.placements_of(self.name).get(new) if new else None)
 
     def _must_leave(self, unit: Unit, needs: Requirements, machine: str) -> str | None:
         """Return why the unit's place can't stay its place, or None."""

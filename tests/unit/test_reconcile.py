@@ -314,3 +314,11 @@ def test_a_global_unit_runs_on_every_machine_that_matches() -> None:
 def test_a_global_unit_leaves_a_machine_that_matches_no_more() -> None:
     unit = a_unit(fleet="Global=true\nMachineMetadata=role=ad")
     assert gone(a_machine("m1"), unit, a_placement(unit, "m1"), a_state(unit, "m1")) == {("a.service", "m1")}
+
+
+def test_an_orphan_goes_although_the_place_should_be_left_and_can_not() -> None:
+    unit = a_unit(fleet="MachineOf=peer.service")
+    place = (a_placement(unit, "m2", epoch=5), a_state(unit, "m2", epoch=5))
+    assert gone(a_machine("m1"), a_machine("m2"), unit, *place, a_state(unit, "m1", epoch=3)) == {
+        ("a.service", "m1")
+    }
