@@ -41,7 +41,10 @@ from unitfleet.model import Happening, TargetState
 
 
 class Fleet:
-    """Units, machines and the stream of their changes. `script` says what a unit does once launched."""
+    """Units, machines and the stream of their changes.
+
+    `script` holds what each unit goes through once it is launched, `lowering` once it is stopped or unloaded.
+    """
 
     def __init__(self, *units: UnitView, machines: Sequence[MachineView] = ()) -> None:
         self.rev = 100
@@ -49,6 +52,7 @@ class Fleet:
         self.texts: dict[str, str] = {view.name: TEXT for view in units}
         self.machines = list(machines)
         self.script: dict[str, list[Look]] = {}
+        self.lowering: dict[str, list[Look]] = {}
         self.pace_s = 0.02
         self.refusals: dict[str, ErrorBody] = {}
         self.warnings: dict[str, tuple[str, ...]] = {}
@@ -116,6 +120,8 @@ class Fleet:
             ):
                 message = f"cannot submit {wish.name}: it is registered with another text"
                 return Result(name=wish.name, error=ErrorBody(code="conflict", message=message))
+            if view is not None and view.ok and view.target is wish.target and not wish.restart and not wish.text:
+                return Result(name=wish.name, target=view.target)
             self.rev += 1
             if wish.text is not None:
                 self.texts[wish.name] = wish.text
@@ -135,9 +141,18 @@ class Fleet:
 
     def _aim(self, wish: Change) -> None:
         view = self.units[wish.name]
-        if wish.restart:
+        again = wish.target is TargetState.LAUNCHED and view.target is wish.target and not view.ok
+        if wish.restart or again:
             stale = tuple(msgspec.structs.replace(each, current=False) for each in view.copies)
-            view = msgspec.structs.replace(view, restart=view.restart + 1, copies=stale, settled=False, ok=False)
+            view = msgspec.structs.replace(
+                view,
+                restart=view.restart + 1,
+                copies=stale,
+                settled=False,
+                ok=False,
+                phase="restarting",
+                pending=None,
+            )
         elif wish.target is TargetState.LAUNCHED and view.target is not TargetState.LAUNCHED:
             view = msgspec.structs.replace(view, target=wish.target, phase="pending", settled=False, ok=False)
         elif wish.target is not None and wish.target is not view.target:
@@ -158,7 +173,7 @@ class Fleet:
             copies: tuple[CopyView, ...] = ()
             if wish.target is TargetState.LOADED:
                 copies = (copy("m1", "loaded", wanted="loaded"),)
-            steps = [_step(self, name, self.script.get(name, [{**calm, "copies": copies}])[-1])]
+            steps = [_step(self, name, look) for look in self.lowering.get(name, [{**calm, "copies": copies}])]
         else:
             return
 

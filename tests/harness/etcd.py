@@ -97,6 +97,11 @@ class EtcdServer:
         assert self._process is not None, f"{self.name} does not run"
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and not ended since."""
+        return self._process is not None
+
     def launch(self, initial_cluster: str) -> None:
         """Start the process, without waiting for its service."""
         assert self._process is None, f"{self.name} runs already"
@@ -153,8 +158,8 @@ class EtcdCluster:
     """One member or several. Entering starts them all and waits until each serves and knows a leader.
 
     `heartbeat_ms` and `election_ms` are small, for fast tests; `args` are added to every member's command.
-    With a `certificate` clients must use TLS and show it. They listen on `address` alone. Data lies on tmpfs where there is one, since the disks
-    of test machines stall.
+    With a `certificate` clients must use TLS and show it. They listen on `address` alone. Data lies on tmpfs where
+    there is one, since the disks of test machines stall.
     """
 
     def __init__(

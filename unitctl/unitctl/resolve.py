@@ -1,0 +1,136 @@
+"""Which text a unit is submitted with, looked for as fleet did.
+
+A unit that is registered is used as it is. Else its file in the directory named, in the current one, or in those
+of `UNITCTL_UNITS` (colon-separated); else, for an instance, its registered template; else the template's file.
+The instance gets the template's full text: a later change of the template does not touch it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unitctl.arguments import registered
+from unitctl.client import Api
+from unitfleet import names
+from unitfleet.api import UnitView
+from unitfleet.errors import InvalidUnit, NotFound
+from unitfleet.model import TargetState
+
+LARGEST = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A unit as an argument named it: `text` None when the registered one is used."""
+
+    name: str
+    text: str | None = None
+    path: str = ""  # of the file, or the template's name, that the text is of
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    name: str
+    directories: tuple[Path, ...]
+
+
+def resolve(api: Api, arguments: Sequence[str], env: Mapping[str, str], *, replace: bool) -> list[Source]:
+    """Find every unit of a command; raises NotFound for the first that is neither registered nor a file here."""
+    asked = {each.name: each for argument in arguments for each in _asked(api, argument, env)}
+    templates = {template for name in asked if (template := template_of(name))}
+    listed = api.known([*asked, *templates]).items
+    views = {view.name: view for view in listed if view.target is not TargetState.DESTROYED}
+    template_texts: dict[str, str] = {}
+    return [_source(api, each, views, template_texts, replace=replace) for each in asked.values()]
+
+
+def template_of(name: str) -> str:
+    """The template of an instance, "" for any other unit."""
+    parsed = names.parse(name)
+    return parsed.template if parsed.is_instance else ""
+
+
+def _source(
+    api: Api, asked: _Asked, views: Mapping[str, UnitView], texts: dict[str, str], *, replace: bool
+) -> Source:
+    view, template = views.get(asked.name), template_of(asked.name)
+    file = _file(asked.name, asked.directories)
+    if view is not None and not replace:
+        return Source(name=asked.name, warning=_difference(view, file))
+    if file is not None:
+        return Source(name=asked.name, text=_read(file), path=str(file))
+    template_file = _file(template, asked.directories) if template else None
+    if replace and template_file is not None:
+        return Source(name=asked.name, text=_read(template_file), path=str(template_file))
+    if template in views:
+        if template not in texts:
+            texts[template] = api.unit(template).text
+        return Source(name=asked.name, text=texts[template], path=template)
+    if template_file is not None:
+        return Source(name=asked.name, text=_read(template_file), path=str(template_file))
+    if view is not None:
+        return Source(
+            name=asked.name, warning=f"{asked.name} has no file here to replace it with; it stays as it is"
+        )
+    raise _not_found(asked, template)
+
+
+def _asked(api: Api, argument: str, env: Mapping[str, str]) -> Iterator[_Asked]:
+    """The units one argument names, each with the directories its file may be in."""
+    head, slash, base = argument.rpartition("/")
+    if slash:
+        directories: tuple[Path, ...] = (Path(head or "/"),)
+    else:
+        directories = (Path("."), *(Path(path) for path in env.get("UNITCTL_UNITS", "").split(":") if path))
+    for name in names.expand(base):
+        if names.is_glob(name):
+            yield from (_Asked(found, directories) for found in registered(api, [name]))
+        else:
+            yield _Asked(names.complete(name), directories)
+
+
+def _file(name: str, directories: Sequence[Path]) -> Path | None:
+    """The first file of this unit: x.service, or a Quadlet file x.container."""
+    spellings = [name]
+    if name.endswith(".service"):
+        spellings.append(f"{name.removesuffix('.service')}.container")
+    candidates = (directory / spelling for directory in directories for spelling in spellings)
+    return next((path for path in candidates if path.exists()), None)
+
+
+def _read(path: Path) -> str:
+    """Read a unit file; raises InvalidUnit for one that is no text or too large."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(LARGEST + 1)
+        if len(raw) > LARGEST:
+            raise InvalidUnit(f"cannot submit {path}: it is larger than 64 KiB")
+        return raw.decode()
+    except OSError as error:
+        raise InvalidUnit(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidUnit(f"cannot submit {path}: it is not UTF-8 text (byte {error.start})") from error
+
+
+def _difference(view: UnitView, file: Path | None) -> str:
+    if file is None or not os.access(file, os.R_OK) or not file.is_file():
+        return ""
+    with file.open("rb") as content:
+        digest = hashlib.sha256(content.read(LARGEST + 1)).hexdigest()
+    if digest == view.spec:
+        return ""
+    return f"{view.name} is registered with another text than {file}; --replace submits the file"
+
+
+def _not_found(asked: _Asked, template: str) -> NotFound:
+    places = ", ".join(str(directory.absolute()) for directory in asked.directories)
+    also = f" or {template}" if template else ""
+    return NotFound(
+        f"cannot find unit {asked.name}: neither registered nor a file here",
+        hint=f"looked for {asked.name}{also} in {places}; give a path, or submit {template or asked.name} first",
+    )
