@@ -35,7 +35,7 @@ need_venv() {
     if [ -e "$stamp" ] && [ ! "$top/pyproject.toml" -nt "$stamp" ]; then return; fi
     python_is_new_enough "$python" || fail "cannot use $python: Python 3.11 or newer is needed" "set PYTHON=/path/to/python3"
     if [ ! -x "$top/.venv/bin/python" ]; then
-        "$python" -m venv "$top/.venv" 2>/dev/null || {
+        "$python" -m venv "$top/.venv" >/dev/null 2>&1 || {
             rm -rf "$top/.venv"
             [ "${install:-yes}" = yes ] || fail "cannot make .venv: the venv module is missing" "install python3-venv"
             need_packages python3-venv
