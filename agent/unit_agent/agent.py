@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import msgspec
 
@@ -64,7 +64,7 @@ class Agent:
         for driver in drivers:
             self.copies.add(driver)
         self.sync = Sync(store, local, facts.id, timings, rng, self._placements_changed, self._placements_listed)
-        self.texts = Texts(store, local)
+        self.texts = Texts(store, local, facts.specifiers)
         self.holds = Holds(local, facts.id)
         self.presence = PresenceKeeper(
             store,
@@ -143,7 +143,7 @@ class Agent:
             units=tuple(self._unit_status(unit) for unit in sorted(self._known_units())),
         )
 
-    def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncIterator[LogLine]:
+    def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncGenerator[LogLine, None]:
         """Return the unit's output here; raises `NotFound` when no copy of it is here."""
         copy = self.copies.find(unit)
         driver = self.copies.driver(copy.driver) if copy else None
@@ -155,7 +155,7 @@ class Agent:
         """Stop the unit on this host until `local_start` or an order of a higher epoch."""
         wanted, copy = self.sync.placements.get(unit), self.copies.find(unit)
         if wanted is None and copy is None:
-            raise NotFound(f"cannot stop {unit}: it is not on {self.facts.name}")
+            raise NotFound(f"cannot stop {unit}: it is not on {self.facts.name}", hint="unit-agent local ps")
         logger.info("held %s on this host, by its operator", unit)
         await self.holds.hold(unit, max(wanted.epoch if wanted else 0, copy.epoch if copy else 0))
         self.worker.consider(unit, ordered=True)

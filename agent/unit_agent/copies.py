@@ -132,9 +132,10 @@ class Copies:
     async def _listen(self, held: _Held) -> None:
         while True:
             try:
-                async for unit in held.driver.events():
-                    logger.debug("heard of %s from %s", unit or "something", held.driver.name)
-                    held.dirty.set()
+                async with contextlib.aclosing(held.driver.events()) as events:
+                    async for unit in events:
+                        logger.debug("heard of %s from %s", unit or "something", held.driver.name)
+                        held.dirty.set()
             except DriverError as error:
                 logger.debug("lost the events of %s: %s", held.driver.name, error)
             held.dirty.set()

@@ -11,22 +11,24 @@ import random
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from unit_agent import machine
+from unit_agent import machine, specifiers
 from unit_agent.agent import Agent, raise_refusal
 from unit_agent.driver import Driver
 from unit_agent.drivers.docker import DockerDriver
 from unit_agent.drivers.process import ProcessDriver
-from unit_agent.listener import bind_tcp, bind_unix, serving, socket_app, tcp_app
+from unit_agent.listener import serving, socket_app, tcp_app
 from unit_agent.local_copy import DirectoryCopy, read_record
 from unit_agent.relay import Relay
 from unit_agent.settings import AgentConfig
 from unit_agent.sync import WANTED, KeptWanted
 from unit_agent.timings import TIMINGS
-from unitfleet.errors import InvalidConfig
+from unitfleet.errors import InvalidConfig, Refused
 from unitfleet.etcd.store import EtcdStore
+from unitfleet.listening import bind_tcp, bind_unix
+from unitfleet.signals import until_told
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ async def serve(config: AgentConfig) -> None:
             local = DirectoryCopy(config.state_dir)
             rng = random.SystemRandom()
             facts = await _facts(config, local, rng, listening.getsockname()[1])
+            stack.enter_context(_alone_as(facts.id, config.state_dir))
             kept = await read_record(local, WANTED, KeptWanted)
             cluster = kept.cluster if kept and kept.machine == facts.id else ""
             drivers = _drivers(config, facts, cluster)
@@ -66,7 +69,8 @@ async def serve(config: AgentConfig) -> None:
             if config.socket:
                 await stack.enter_async_context(_local_socket(agent, Relay(store, local), Path(config.socket)))
             logger.info("began as machine %s (%s), asked on %s:%d", facts.id, facts.name, *config.listen_address)
-            await _until_told(_run(agent, config), (signal.SIGTERM, signal.SIGINT))
+            told = await until_told(_run(agent, config), (signal.SIGTERM, signal.SIGINT))
+            logger.info("stopped by %s; units run on", told)
 
 
 async def _run(agent: Agent, config: AgentConfig) -> None:
@@ -87,7 +91,10 @@ def _alone(state_dir: Path) -> Iterator[None]:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise InvalidConfig(f"cannot use {state_dir}: {error.strerror or error}") from error
+        why = (error.strerror or str(error)).lower()
+        raise InvalidConfig(
+            f"cannot use {state_dir}: {why}", hint="give --state-dir a directory that this user can write"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -97,6 +104,24 @@ def _alone(state_dir: Path) -> Iterator[None]:
         ) from error
     finally:
         os.close(lock)
+
+
+@contextlib.contextmanager
+def _alone_as(machine_id: str, state_dir: Path) -> Iterator[None]:
+    """Hold the machine's id on this host; raises `Refused` when another agent, with a copy of its state, does.
+
+    The store can't tell them apart: to it the second would be the first, started again. A name in the abstract
+    namespace of sockets goes with the process that holds it.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as held:
+        try:
+            held.bind(f"\0unitfleet-agent-{machine_id}")
+        except OSError as error:
+            raise Refused(
+                f"cannot join as machine {machine_id}: another agent on this host does",
+                hint=f"{state_dir} was copied: remove machine.json there to join as a machine of its own",
+            ) from error
+        yield
 
 
 def _secret(path: str) -> str:
@@ -119,16 +144,19 @@ async def _facts(config: AgentConfig, local: DirectoryCopy, rng: random.Random, 
         identity = await machine.identify(local, host, rng)
     except OSError as error:
         raise InvalidConfig(f"cannot use {config.state_dir}: {error}") from error
+    boot_id = machine.boot_id()
+    account = specifiers.of_account(os.geteuid(), os.getegid(), os.environ)
     return machine.Facts(
         id=identity.id,
         name=config.name,
-        boot_id=machine.boot_id(),
+        boot_id=boot_id,
         fingerprint=identity.fingerprint.digest,
         address=config.address or machine.source_address(),
         port=port,
         metadata=config.metadata,
         versions=machine.versions(),
         capacity=machine.capacity(config.state_dir),
+        specifiers={**specifiers.of_host(identity.id, boot_id), **account},
     )
 
 
@@ -182,28 +210,3 @@ async def _local_socket(agent: Agent, relay: Relay, path: Path) -> AsyncIterator
                 yield
         finally:
             os.unlink(path)
-
-
-async def _until_told(work: Awaitable[None], signals: Sequence[signal.Signals]) -> None:
-    """Run `work` until it ends or one of `signals` comes, which cancels it."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    told: list[str] = []
-
-    def stop(name: str) -> None:
-        told.append(name)
-        task.cancel()
-
-    for each in signals:
-        loop.add_signal_handler(each, stop, each.name)
-    try:
-        await work
-    except asyncio.CancelledError:
-        if not told:
-            raise
-        task.uncancel()
-        logger.info("stopped by %s; units run on", told[0])
-    finally:
-        for each in signals:
-            loop.remove_signal_handler(each)

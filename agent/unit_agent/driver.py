@@ -8,12 +8,23 @@ own (`CopyPhase.RESTARTING` meanwhile); everything else is decided by `unit_agen
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from unitfleet.model import CopyPhase, Placement, Port
 from unitfleet.spec import UnitSpec
+
+SYSTEM_WORDS = {
+    CopyPhase.LOADED: ("inactive", "dead"),
+    CopyPhase.STARTING: ("activating", "start"),
+    CopyPhase.RUNNING: ("active", "running"),
+    CopyPhase.STOPPING: ("deactivating", "stop-sigterm"),
+    CopyPhase.RESTARTING: ("activating", "auto-restart"),
+    CopyPhase.FINISHED: ("inactive", "dead"),
+    CopyPhase.FAILED: ("failed", "failed"),
+}
+"""systemd's active and sub state of a phase, for drivers that have no words of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +132,14 @@ class Driver(Protocol):
         """Remove what is left of a stopped copy; nothing there is fine."""
         ...
 
-    def events(self) -> AsyncIterator[str]:
-        """Yield the name of each unit whose copy changed; "" when anything may have: list again."""
+    def events(self) -> AsyncGenerator[str, None]:
+        """Yield the name of each unit whose copy changed; "" when anything may have: list again.
+
+        The first is "": from then on no change goes unheard. Raises `DriverError` when nothing more can be heard.
+        """
         ...
 
-    def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncIterator[LogLine]:
+    def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncGenerator[LogLine, None]:
         """Yield the last `lines` lines (0: none) of the unit's output, and with `follow` what comes."""
         ...
 

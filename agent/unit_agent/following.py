@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 from unit_agent.backoff import Backoff, pause
 from unitfleet.errors import Compacted, StoreError
@@ -95,10 +96,6 @@ class Follower:
             self._scope = None
 
     async def _watch(self, start_revision: int) -> None:
-        batches = self._store.watch(self._prefix, start_revision=start_revision)
-        try:
+        async with aclosing(self._store.watch(self._prefix, start_revision=start_revision)) as batches:
             async for batch in batches:
                 await self._changed(batch)
-        finally:
-            if isinstance(batches, AsyncGenerator):
-                await batches.aclose()

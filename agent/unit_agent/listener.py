@@ -15,20 +15,18 @@ import asyncio
 import contextlib
 import hmac
 import logging
-import os
 import socket
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from unit_agent import driver
 from unit_agent.agent import Agent
-from unit_agent.driver import LogLine
 from unit_agent.relay import Relay
-from unitfleet.api import ErrorBody, Items
-from unitfleet.errors import DriverError, InvalidConfig, NotFound, UnitfleetError
+from unitfleet.api import ErrorBody, Items, LogLine
+from unitfleet.errors import DriverError, NotFound, UnitfleetError
 
 logger = logging.getLogger(__name__)
 
@@ -50,15 +48,6 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     standing: bool
     synced: bool
     keep_everything: str
-
-
-class LogMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of output, with the machine it is from."""
-
-    at: float
-    stream: str
-    text: str
-    machine: str
 
 
 def tcp_app(agent: Agent, cluster_key: str) -> web.Application:
@@ -84,52 +73,6 @@ def socket_app(agent: Agent, relay: Relay) -> web.Application:
     app.router.add_post("/local/accept-store", _accept_store)
     app.router.add_route("*", "/v1/{rest:.*}", _relay)
     return app
-
-
-def bind_tcp(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 takes a free one. Raises `InvalidConfig`."""
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise InvalidConfig(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-
-
-def bind_unix(path: Path) -> socket.socket:
-    """Return a Unix socket that listens and that only its owner can open. Raises `InvalidConfig`."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        if path.is_socket():
-            _make_way(path)
-        before = os.umask(0o177)
-        try:
-            listening.bind(str(path))
-        finally:
-            os.umask(before)
-        listening.listen(128)
-    except OSError as error:
-        listening.close()
-        raise InvalidConfig(
-            f"cannot listen on {path}: {error.strerror or error}", hint="give --socket another path"
-        ) from error
-    except InvalidConfig:
-        listening.close()
-        raise
-    return listening
-
-
-def _make_way(path: Path) -> None:
-    """Remove the socket that a killed agent left; raises `InvalidConfig` when somebody serves it."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except TimeoutError:
-            pass  # somebody is there, and slow
-    raise InvalidConfig(f"cannot listen on {path}: another process serves it", hint="give --socket another path")
 
 
 @contextlib.asynccontextmanager
@@ -213,23 +156,24 @@ async def _logs(request: web.Request) -> web.StreamResponse:
     if not (given.isascii() and given.isdigit() and len(given) < 10 and int(given) <= MOST_LINES):
         return error_response("invalid_request", f"cannot use lines={given[:40]!a}: 0 to {MOST_LINES}", "", 400)
     follow = request.query.get("follow", "") in ("1", "true")
-    lines = agent.logs(request.match_info["name"], lines=int(given), follow=follow)
+    reading = agent.logs(request.match_info["name"], lines=int(given), follow=follow)
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
     if follow:
         await response.prepare(request)  # the first line may be long in coming
-    async for line in lines:
-        if not response.prepared:
-            await response.prepare(request)
-        async with asyncio.timeout(WRITE_S):
-            await response.write(_ndjson(line, agent.facts.name))
+    async with contextlib.aclosing(reading) as lines:
+        async for line in lines:
+            if not response.prepared:
+                await response.prepare(request)
+            async with asyncio.timeout(WRITE_S):
+                await response.write(_ndjson(line, agent.facts.name))
     if not response.prepared:
         await response.prepare(request)
     return response
 
 
-def _ndjson(line: LogLine, machine: str) -> bytes:
-    message = LogMessage(at=line.at, stream=line.stream, text=line.text, machine=machine)
-    return msgspec.json.encode(message) + b"\n"
+def _ndjson(line: driver.LogLine, machine: str) -> bytes:
+    told = LogLine(at=line.at, stream=line.stream, text=line.text, machine=machine)
+    return msgspec.json.encode(told) + b"\n"
 
 
 async def _start(request: web.Request) -> web.Response:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from unitfleet.names import complete
+
 SOCKET = "/run/unitfleet/agent.sock"
 
 EXIT_FAILED = 1
@@ -89,7 +91,8 @@ def _ask(path: str, method: str, target: str) -> http.client.HTTPResponse:
         response = connection.getresponse()
     except OSError as error:
         raise LocalError(
-            f"cannot reach the agent at {path}: {error.strerror or error}", "is unit-agent running? --socket"
+            f"cannot reach the agent at {path}: {(error.strerror or str(error)).lower()}",
+            "is unit-agent running, as this user? --socket PATH says where it listens",
         ) from error
     if response.status >= 300:
         raw = response.read()
@@ -147,9 +150,10 @@ def _stop(arguments: argparse.Namespace) -> int:
 
 def _order(arguments: argparse.Namespace, verb: str, ends: tuple[str, ...]) -> int:
     """Order each unit, then wait for all: with `ends` for one of these phases, else for not running."""
-    for unit in arguments.units:
+    units = [complete(unit) for unit in arguments.units]
+    for unit in units:
         _ask(arguments.socket, "POST", f"/local/{verb}/{quote(unit, safe='')}").read()
-    waiting, failed = set(arguments.units), False
+    waiting, failed = set(units), False
     deadline = time.monotonic() + arguments.timeout
     while waiting:
         phases = {unit["unit"]: _phase(unit) for unit in _status(arguments.socket)["units"]}
@@ -169,7 +173,7 @@ def _order(arguments: argparse.Namespace, verb: str, ends: tuple[str, ...]) -> i
 
 def _logs(arguments: argparse.Namespace) -> int:
     query = f"lines={arguments.lines}" + ("&follow=1" if arguments.follow else "")
-    response = _ask(arguments.socket, "GET", f"/local/logs/{quote(arguments.unit, safe='')}?{query}")
+    response = _ask(arguments.socket, "GET", f"/local/logs/{quote(complete(arguments.unit), safe='')}?{query}")
     for line in response:
         print(json.loads(line)["text"], flush=arguments.follow)
     return 0

@@ -31,7 +31,10 @@ IDENTITY = "machine.json"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an agent says of its machine. `port` is that of its listener; `fingerprint` that of the host."""
+    """What an agent says of its machine. `port` is that of its listener; `fingerprint` that of the host.
+
+    `specifiers` are the `%` letters of unit texts that are the host's own.
+    """
 
     id: str
     name: str
@@ -42,6 +45,7 @@ class Facts:
     metadata: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     capacity: Capacity = field(default_factory=Capacity)
+    specifiers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,17 @@
 """Tells the store what the agent sees: unit states on transition, and what happened.
 
 One writer per key, so states are plain puts, repeated until the store takes them. What the leader acts on
-(running, failed, finished, gone) goes at once, the rest at most once a second a unit.
+(running, failed, finished, gone) goes at once, the rest at most once a second a unit. Every write wakes every
+master, so what can wait a moment does, and goes along with what can't.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -26,6 +28,7 @@ MAX_STATE = 4096  # bytes of a state in the store
 MAX_BATCH = 100  # operations a transaction; etcd's limit is 128
 MAX_EVENTS = 1000  # kept while the store is away
 PROGRESS_STEP = 10  # percent
+LINGER_S = 0.2  # what nobody acts on waits so long for other writes to go along with
 SOON_S = 0.001  # what is due so soon is due: a wait that is lost in rounding never ends
 
 _AT_ONCE = (CopyPhase.RUNNING, CopyPhase.FAILED, CopyPhase.FINISHED, CopyPhase.GONE)
@@ -45,6 +48,7 @@ class _Told:
     stood_phase: CopyPhase | None = None
     written_at: float = float("-inf")
     at_once: float = float("-inf")  # when a state last went out of turn
+    changed_at: float = float("-inf")  # when what should stand last became other than what does
 
 
 class Reports:
@@ -72,6 +76,7 @@ class Reports:
         self._list_wanted = True
         self._events: deque[tuple[str, Happening]] = deque(maxlen=MAX_EVENTS)
         self._event_came = asyncio.Event()
+        self._telling = asyncio.Lock()  # held by whoever writes events
         self._count = 0
 
     def put(self, unit: str, state: UnitState | None) -> None:
@@ -79,6 +84,8 @@ class Reports:
         told = self._told.setdefault(unit, _Told())
         wanted = None if state is None else fitted(coarse(state))
         if not told.decided or told.wanted != wanted:
+            if not told.decided or told.wanted == told.stands:
+                told.changed_at = asyncio.get_running_loop().time()
             told.decided = True
             told.wanted = wanted
             told.phase = state.phase if state else None
@@ -154,24 +161,31 @@ class Reports:
                 return max(0.0, later - now) if later is not None else None
             batch = due[:MAX_BATCH]
             sent = {unit: (self._told[unit].wanted, self._told[unit].phase) for unit in batch}
-            await self._store.txn((), [self._operation(unit, value) for unit, (value, _) in sent.items()])
+            operations = [self._operation(unit, value) for unit, (value, _) in sent.items()]
+            await self._write_with_events(operations)
             for unit, (value, phase) in sent.items():
                 self._wrote(unit, value, phase, now)
 
     def _sort_out(self, now: float) -> tuple[list[str], float | None]:
+        """Return the units to write now, and when the next one is due; what may go along with others does."""
         due: list[str] = []
+        along: list[str] = []
         later: float | None = None
         for unit, told in self._told.items():
             if not told.decided or told.wanted == told.stands:
                 continue
-            at = told.written_at + self._report_s
+            may = at = told.written_at + self._report_s
             if told.wanted is None or (told.phase in _AT_ONCE and told.phase is not told.stood_phase):
                 at = min(at, told.at_once + self._report_s)
+            else:
+                at = max(at, told.changed_at + LINGER_S)
             if at <= now + SOON_S:
                 due.append(unit)
-            else:
-                later = at if later is None else min(later, at)
-        return due, later
+                continue
+            if may <= now:
+                along.append(unit)
+            later = at if later is None else min(later, at)
+        return (due + along, later) if due else (due, later)
 
     def _operation(self, unit: str, value: bytes | None) -> Op:
         key = keys.state(self._machine, unit)
@@ -188,23 +202,31 @@ class Reports:
             del self._told[unit]
 
     async def _write_events(self) -> None:
+        """Write the events that no state took along."""
         while True:
             await self._event_came.wait()
+            await asyncio.sleep(LINGER_S)
             self._event_came.clear()
-            while self._events:
-                batch = [self._events[n] for n in range(min(MAX_BATCH, len(self._events)))]
-                try:
-                    await self._store.txn((), [Put(key, codec.encode(happening)) for key, happening in batch])
-                except StoreError as error:
-                    logger.debug("could not write events: %s", error)
-                    await pause(self._event_came, self._event_backoff.next())
-                    break
+            try:
+                while self._events:
+                    await self._write_with_events([])
                 self._event_backoff.reset()
-                for one in batch:
-                    if self._events and self._events[0] is one:
-                        self._events.popleft()
-            if self._events:
+            except StoreError as error:
+                logger.debug("could not write events: %s", error)
+                await pause(self._event_came, self._event_backoff.next())
                 self._event_came.set()
+
+    async def _write_with_events(self, operations: Sequence[Op]) -> None:
+        """Write these and the oldest events in one transaction."""
+        async with self._telling:
+            events = list(itertools.islice(self._events, MAX_BATCH - len(operations)))
+            puts = [Put(key, codec.encode(happening)) for key, happening in events]
+            if not operations and not puts:
+                return  # a state took them along meanwhile
+            await self._store.txn((), [*operations, *puts])
+            for one in events:
+                if self._events and self._events[0] is one:
+                    self._events.popleft()
 
 
 def coarse(state: UnitState) -> UnitState:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
 
-from unit_agent.timings import Profile
 from unitfleet.config import option
 from unitfleet.errors import InvalidConfig, InvalidName
+from unitfleet.listening import split_address
 from unitfleet.logs import LogFormat, LogLevel
 from unitfleet.names import validate_machine_name
+from unitfleet.profiles import Profile
 
 DRIVERS = ("process", "docker")
 
@@ -50,16 +51,14 @@ class AgentConfig:
             )
         if self.starts_at_once < 1:
             raise InvalidConfig(f"cannot use starts-at-once: {self.starts_at_once} is less than 1")
+        for endpoint in self.etcd:
+            split_address(endpoint, "etcd")
         _ = self.listen_address
 
     @property
     def listen_address(self) -> tuple[str, int]:
         """Host and port of the listener."""
-        host, colon, port = self.listen.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            raise InvalidConfig(f"cannot use listen: {self.listen!r} is not ADDRESS:PORT")
-        return host, int(port)
+        return split_address(self.listen, "listen")
 
     def may_use(self, driver: str) -> bool:
         """Tell whether this driver is asked for, by name or by auto."""

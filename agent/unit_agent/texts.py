@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Mapping
 
 from unit_agent.driver import Order
 from unit_agent.local_copy import LocalCopy
@@ -19,11 +21,15 @@ FOLDER = "specs"
 
 
 class Texts:
-    """The texts that placements of this machine name. They are immutable: a digest is read once."""
+    """The texts that placements of this machine name. They are immutable: a digest is read once.
 
-    def __init__(self, store: Store, local: LocalCopy) -> None:
+    `specifiers` are the `%` letters that are this host's own.
+    """
+
+    def __init__(self, store: Store, local: LocalCopy, specifiers: Mapping[str, str]) -> None:
         self._store = store
         self._local = local
+        self._specifiers = specifiers
         self._specs: dict[tuple[str, str], UnitSpec] = {}
         self._unreadable: set[tuple[str, str]] = set()
 
@@ -45,7 +51,7 @@ class Texts:
         spec = self._specs.get(key)
         if spec is None:
             try:
-                spec = read(placement.unit, await self._text(placement))
+                spec = read(placement.unit, await self._text(placement), host=self._specifiers)
             except (InvalidUnit, NotFound):
                 self._unreadable.add(key)
                 raise
@@ -63,13 +69,21 @@ class Texts:
     async def _text(self, placement: Placement) -> str:
         name = f"{FOLDER}/{placement.spec}"
         raw = await self._local.read(name)
-        if raw is None:
+        if raw is None or _digest(raw) != placement.spec:
             found = await self._store.get(keys.spec(placement.spec))
             if found is None:
                 raise NotFound(f"cannot read the text of {placement.unit}: the store has no {placement.spec}")
             raw = found.value
+            if _digest(raw) != placement.spec:
+                raise InvalidUnit(
+                    f"cannot read the text of {placement.unit}: {found.key} in the store holds another text"
+                )
             try:
                 await self._local.write(name, raw)
             except OSError as error:
                 logger.error("could not save the text of %s: %s", placement.unit, error)
         return raw.decode(errors="replace")
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()

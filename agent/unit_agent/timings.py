@@ -1,22 +1,15 @@
-"""How often an agent does what: profiles of the lease, and the paces that all of them share."""
+"""How often an agent does what: its lease's pace, which the profile sets, and the paces of all profiles."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-
-class Profile(StrEnum):
-    """`--profile`: how soon a dead machine is noticed."""
-
-    DEFAULT = "default"
-    FAST = "fast"
-    FASTEST = "fastest"
+from unitfleet.profiles import Profile
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds. `renew_s` is a quarter of `ttl_s`: three renewals may fail before the lease ends."""
+    """Seconds."""
 
     ttl_s: float
     renew_s: float
@@ -31,8 +24,4 @@ class Timings:
     unit_retry_s: tuple[float, float] = (1.0, 60.0)  # first and longest back-off of one unit
 
 
-TIMINGS = {
-    Profile.DEFAULT: Timings(ttl_s=10.0, renew_s=2.5),
-    Profile.FAST: Timings(ttl_s=5.0, renew_s=1.25),
-    Profile.FASTEST: Timings(ttl_s=3.0, renew_s=0.75),
-}
+TIMINGS = {profile: Timings(ttl_s=profile.ttl_s, renew_s=profile.renew_s) for profile in Profile}

@@ -277,11 +277,11 @@ class Worker:
             logger.info("gave up on %s halfway: a newer order came", one.name)
         except InvalidUnit as error:
             self._give_up(one, wanted, "; ".join((error.message, *error.problems)))
-        except (DriverUnavailable, StoreError, NotFound) as error:
-            await self._retry(one, CopyPhase.WAITING, str(error))
-        except DriverError as error:
+        except (DriverError, StoreError, NotFound) as error:
             if one.step in (Step.STOP, Step.REMOVE):
                 await self._retry(one, CopyPhase.STOPPING, str(error))
+            elif isinstance(error, DriverUnavailable) or not isinstance(error, DriverError):
+                await self._retry(one, CopyPhase.WAITING, str(error))
             elif self._restarts(wanted):
                 await self._retry(one, CopyPhase.RESTARTING, str(error))
             else:

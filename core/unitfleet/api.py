@@ -8,12 +8,12 @@ JSON over HTTP under `/v1`. Lists answer `{"api", "rev", "items": […]}` as of 
     GET    /v1/units/NAME                  UnitView + text of its file
     DELETE /v1/units/NAME                  202 Changed (target destroyed)
     GET    /v1/machines                    items: MachineView
-    POST   /v1/machines/M/{cordon|uncordon|drain|undrain|lost|rm}    202 {"rev"}
+    POST   /v1/machines/M/{cordon|uncordon|drain|undrain|lost|rm}    202 Revision
     GET    /v1/explain/NAME                Explanation
     GET    /v1/events?unit=&machine=&limit=      items: Happening (model)
-    GET    /v1/logs/NAME?lines=&follow=&machine=   lines of JSON LogLine {"at","stream","text","machine"}
+    GET    /v1/logs/NAME?lines=&follow=&machine=   lines of JSON LogLine
     GET    /v1/cluster                     ClusterStatus
-    POST   /v1/cluster/{hold|release}      202 {"rev"}
+    POST   /v1/cluster/{hold|release}      202 Revision
     GET    /v1/endpoints?unit=NAME         items: EndpointView; with Accept: text/event-stream a stream of them
     GET    /v1/stream?units=A,B&since=R    server-sent events: `id:` revision, `data:` StreamMessage
     GET    /v1/version, /v1/openapi.json, /healthz, /readyz
@@ -30,8 +30,11 @@ from unitfleet.model import Capacity, Happening, Pending, Port, TargetState
 API = "unitfleet/v1"
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One wish. `text` submits (refused if another text stands under the name, unless `replace`)."""
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One wish. `text` submits (refused if another text stands under the name, unless `replace`).
+
+    `file` is how the user calls the text's file: it stands in messages about it.
+    """
 
     name: str
     text: str | None = None
@@ -39,9 +42,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     target: TargetState | None = None
     restart: bool = False
     if_exists: bool = False  # an unknown unit is no error (destroy of a glob)
+    file: str = ""
 
 
-class Changes(msgspec.Struct, frozen=True, kw_only=True):
+class Changes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A list of wishes, each carried out for itself."""
 
     changes: tuple[Change, ...]
@@ -73,6 +77,12 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     api: str = API
     rev: int
     items: tuple[Result, ...]
+
+
+class Revision(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to an order that has nothing else to say: the revision it stands at."""
+
+    rev: int
 
 
 class CopyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +197,7 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     suspect: tuple[str, ...]
     lost: tuple[str, ...]
     attention: tuple[UnitView, ...]
+    unreadable: tuple[str, ...] = ()  # what stands in the store and can't be read: it is left alone
 
 
 class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,6 +222,15 @@ class StreamMessage(msgspec.Struct, frozen=True, kw_only=True):
     gone: tuple[str, ...] = ()
     machines: tuple[MachineView, ...] = ()
     events: tuple[Happening, ...] = ()
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line that a unit wrote: when (seconds since 1970), to stdout or stderr, on the machine of which name."""
+
+    at: float
+    stream: str
+    text: str
+    machine: str = ""
 
 
 class UnitFile(msgspec.Struct, frozen=True, kw_only=True):

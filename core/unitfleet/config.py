@@ -141,8 +141,11 @@ def _flags(program: str, kind: type, options: Sequence[_Option], argv: Sequence[
 def _from_file(path: Path, options: Sequence[_Option]) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidConfig(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise InvalidConfig(f"cannot read {path}: {why}", hint="--config names the file") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidConfig(f"cannot read {path}: {error}", hint='lines are like: name = "m1"') from error
     known = {item.name: item for item in options}
     values = {}
     for key, value in content.items():
@@ -176,7 +179,10 @@ def _converted(kind: Any, value: Any) -> Any:
     if kind in (int, float):
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise ValueError(f"{value!r} is not a number")
-        return kind(value)
+        try:
+            return kind(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not a {'whole ' if kind is int else ''}number") from None
     if typing.get_origin(kind) is tuple:
         words = value.split(",") if isinstance(value, str) else value
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):

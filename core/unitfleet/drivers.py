@@ -34,6 +34,13 @@ def for_container(service: Section, unit: Section, problems: Problems) -> tuple[
                 f"{option.name}= does not go with [Container]",
                 "the container's command is Exec= in [Container]",
             )
+        elif option.name == "SendSIGKILL" and _no(option.value):
+            problems.error(
+                option.line,
+                f"{option.name}={option.value} does not go with [Container]: the Docker Engine kills what has not "
+                "ended in time",
+                "TimeoutStopSec=infinity gives it all the time it wants",
+            )
         elif not _container_takes(option):
             problems.error(
                 option.line,
@@ -67,6 +74,8 @@ def _container_takes(option: Option) -> bool:
         return value in ("", "simple", "exec", "notify", "oneshot")
     if name == "KillMode":
         return value in ("", "mixed", "control-group")
+    if name == "SendSIGKILL":
+        return True  # what `no` would mean is refused with its reason
     if name in words.OUTPUTS:
         return not value or value in words.HARMLESS_OUTPUTS
     harmless = name in words.CONTAINER_SERVICE or name in words.HARMLESS_SERVICE or name == "NotifyAccess"
@@ -103,7 +112,11 @@ def _off(value: str) -> bool:
     """Tell whether a value switches a feature off, which every driver can do."""
     if not value:
         return True
+    return _no(value) and value != "0"
+
+
+def _no(value: str) -> bool:
     try:
-        return not boolean(value) and value != "0"
+        return not boolean(value)
     except BadValue:
         return False

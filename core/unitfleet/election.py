@@ -11,12 +11,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from unitfleet import codec, keys
 from unitfleet.errors import LeaseLost, OutcomeUnknown, StoreError, StoreUnavailable
 from unitfleet.model import Leader
-from unitfleet.store import Compare, EventKind, Put, Store, absent, created_at, holds
+from unitfleet.store import Compare, Delete, EventKind, KeyValue, Put, Store, absent, created_at, holds, unchanged
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class Election:
         while True:
             listing = await self._store.list(keys.LEADER)
             if listing.items:
+                await self._remove_leftover(listing.items[0])
                 await self._wait_for_end(listing.revision)
                 continue
             lease = await self._store.grant(self._ttl_s)
@@ -109,10 +111,21 @@ class Election:
             held = await self._store.get(keys.LEADER)
             return held.create_revision if held is not None and held.value == value else 0
 
+    async def _remove_leftover(self, held: KeyValue) -> None:
+        """Remove a leader key without a lease: no master wrote it, so that it would stand for ever.
+
+        A leader whose key was written over leads no more: its guard holds the value.
+        """
+        if held.lease:
+            return
+        logger.error("removed %s: somebody wrote it by hand, and nobody could lead", keys.LEADER)
+        await self._store.txn([unchanged(keys.LEADER, held.mod_revision)], [Delete(keys.LEADER)])
+
     async def _wait_for_end(self, seen_revision: int) -> None:
         try:
-            async with asyncio.timeout(LOOK_AGAIN_S):
-                async for batch in self._store.watch(keys.LEADER, start_revision=seen_revision + 1):
+            watching = self._store.watch(keys.LEADER, start_revision=seen_revision + 1)
+            async with asyncio.timeout(LOOK_AGAIN_S), aclosing(watching) as watch:
+                async for batch in watch:
                     if any(event.kind is EventKind.DELETE for event in batch.events):
                         return
         except TimeoutError:

@@ -1,17 +1,19 @@
-"""Variables: `Environment=` of a unit text, and the files that `EnvironmentFile=` names (systemd.exec(5))."""
+"""Variables: `Environment=` of a unit text, and the files that `EnvironmentFile=` names (systemd.exec(5)).
+
+Source of the files' form, where the page is silent: parse_env_file_internal() of systemd 252. Nothing but
+`quoting` is imported: every supervisor of the process driver loads this, and is to stay small.
+"""
 
 from __future__ import annotations
 
-import re
+from unitfleet.quoting import BLANK, split_words
 
-from unitfleet.quoting import split_words
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_LINE_ENDS = "\n\r"
 
 
 def valid_name(name: str) -> bool:
     """Tell whether a variable may be called so."""
-    return _NAME.fullmatch(name) is not None
+    return name.isascii() and name.isidentifier()
 
 
 def assignments(value: str) -> tuple[list[tuple[str, str]], list[str]]:
@@ -29,75 +31,75 @@ def assignments(value: str) -> tuple[list[tuple[str, str]], list[str]]:
 def parse_file(text: str) -> list[tuple[str, str]]:
     r"""Read an environment file: `KEY=value` lines, `#` and `;` comments, quotes, `\` at a line's end.
 
-    Inside single quotes everything is literal; inside double quotes a backslash protects `"`, `\`, `` ` `` and
-    `$`. A line that is no assignment is dropped, as systemd does. Nothing is expanded.
+    A quote counts only where a value begins, or right after another quoted part. Inside single quotes everything
+    is literal; inside double quotes a backslash protects `"`, `\`, `` ` `` and `$`. A line that is no assignment
+    is dropped, as systemd does. Nothing is expanded.
     """
     pairs: list[tuple[str, str]] = []
     at = 0
     while at < len(text):
-        at, pair = _entry(text, at)
-        if pair is not None and valid_name(pair[0]):
-            pairs.append(pair)
+        if text[at] in BLANK:
+            at += 1
+            continue
+        if text[at] in "#;":
+            at = _line_end(text, at, escapes=True)
+            continue
+        end = _line_end(text, at)
+        equals = text.find("=", at + 1, end)
+        if equals < 0:
+            at = end
+            continue
+        name = text[at:equals].strip(BLANK)
+        value, at = _value(text, equals + 1)
+        if valid_name(name):
+            pairs.append((name, value))
     return pairs
 
 
-def _entry(text: str, at: int) -> tuple[int, tuple[str, str] | None]:
-    """Read one entry that begins at `at`; return where the next begins."""
-    while at < len(text) and text[at] in " \t\r\n":
-        at += 1
-    if text[at : at + 1] in ("", "#", ";"):
-        return _line_end(text, at, comment=True), None
-    newline = _line_end(text, at, comment=False)
-    equals = text.find("=", at, newline)
-    if equals < 0:
-        return newline, None
-    name = text[at:equals].strip()
-    value, at = _value(text, equals + 1)
-    return at, (name.removeprefix("export ").strip(), value)
-
-
-def _line_end(text: str, at: int, *, comment: bool) -> int:
-    """Return where the next line begins; a comment goes on over a backslash at its end."""
-    while (newline := text.find("\n", at)) >= 0:
-        if not (comment and text[newline - 1] == "\\"):
-            return newline + 1
-        at = newline + 1
-    return len(text)
+def _line_end(text: str, at: int, *, escapes: bool = False) -> int:
+    """Return where the line ends; with `escapes` it goes on over what a backslash protects."""
+    while at < len(text) and text[at] not in _LINE_ENDS:
+        at += 2 if escapes and text[at] == "\\" else 1
+    return at
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    """Read a value that begins at `at`: quotes count only where it begins or right after another quoted part."""
+    """Read a value from `at` up to the end of its line; return it and where that is."""
     value: list[str] = []
     kept = 0  # length of the value without the blanks that end it
-    quote, begun = "", False
-    while at < len(text):
-        character = text[at]
+    begun = False
+    while at < len(text) and (character := text[at]) not in _LINE_ENDS:
         at += 1
-        if quote == "'" and character != "'":
-            value.append(character)
-        elif character == "\\":
+        if character == "\\":
             following = text[at : at + 1]
-            at += len(following)
+            if following not in _LINE_ENDS:
+                value.append(following)
+            at += 1
             begun = True
-            if following == "\n":
-                continue
-            if quote == '"' and following not in ('"', "\\", "`", "$"):
-                value.append("\\")
-            value.append(following)
-        elif quote and character == quote:
-            quote, begun = "", False
-        elif quote:
+        elif begun or character not in "'\" \t":
             value.append(character)
-        elif character in "\r\n":
-            break
-        elif not begun and character in "'\"":
-            quote = character
-        elif character in " \t":
-            if begun:
-                value.append(character)
+            if begun and character in BLANK:
+                continue
+            begun = True
+        elif character in BLANK:
             continue
         else:
-            value.append(character)
-            begun = True
+            at = _quoted(text, at, character, value)
         kept = len(value)
     return "".join(value[:kept]), at
+
+
+def _quoted(text: str, at: int, quote: str, value: list[str]) -> int:
+    """Add what stands up to the closing quote, over line ends; return where it goes on behind that."""
+    while at < len(text) and text[at] != quote:
+        if text[at] == "\\" and quote == '"':
+            following = text[at + 1 : at + 2]
+            if following in '"\\`$':
+                value.append(following)
+            elif following != "\n":
+                value.append("\\" + following)
+            at += 2
+        else:
+            value.append(text[at])
+            at += 1
+    return at + 1

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -293,7 +293,7 @@ class MemoryStore:
         """Delete a key, present or not, and return the revision."""
         return (await self.txn((), (Delete(key),))).revision
 
-    async def watch(self, prefix: str, *, start_revision: int) -> AsyncIterator[Batch]:
+    async def watch(self, prefix: str, *, start_revision: int) -> AsyncGenerator[Batch, None]:
         """Yield every change under `prefix` from `start_revision` on, a batch a revision; raises `Compacted`."""
         following = max(1, start_revision)
         with self.link.waking() as wake:

@@ -319,9 +319,13 @@ def _hint(name: str) -> str | None:
         return "give the name without its folder"
     if name and "." not in name:
         return f"did you mean {complete(name)}?"
-    suffix = name.rpartition(".")[2]
+    body, _, suffix = name.rpartition(".")
     if suffix and suffix not in SUFFIXES:
         return "the types are " + ", ".join(sorted(SUFFIXES))
+    if any(not _CHARACTERS.fullmatch(character) for character in body[:MAX_LENGTH]):
+        return r"letters, digits and : _ . @ \ - make a name"
+    if len(name) > MAX_LENGTH:
+        return "give it a shorter name"
     return None
 
 

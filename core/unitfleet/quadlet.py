@@ -78,6 +78,7 @@ def read(section: Section, service: ServiceSpec) -> ContainerSpec:
         health=_health(section),
     )
     _warn_of_shell(section, spec)
+    _check_notify(section, spec)
     return spec
 
 
@@ -323,6 +324,27 @@ def _health_span(text: str) -> float:
     if span < 0.001:
         raise BadValue(f"{text[:40]!r} is too short: at least 1ms; HealthCmd=none switches the check off")
     return span
+
+
+def _check_notify(section: Section, spec: ContainerSpec) -> None:
+    """Refuse to wait for a check that is switched off; warn when only the image may have one."""
+    option = section.last("Notify")
+    test = spec.health.test if spec.health else ()
+    if option is None or not spec.notify_healthy:
+        return
+    if test == ("NONE",):
+        section.problems.error(
+            option.line,
+            "Notify=healthy waits for the check that HealthCmd=none switches off",
+            "leave out one of them",
+        )
+    elif not test:
+        section.problems.warn(
+            option.line,
+            "Notify=healthy without HealthCmd= waits for the image's own health check; an image that has none "
+            "counts as started at once",
+            "say how health is told: HealthCmd=",
+        )
 
 
 def _warn_of_shell(section: Section, spec: ContainerSpec) -> None:

@@ -35,7 +35,9 @@ _WORDS = {
     "peer": xfleet.MACHINE_OF,
     "Global": xfleet.GLOBAL,
     "Conflicts": xfleet.CONFLICTS,
+    "Replaces": xfleet.REPLACES,
 }
+_PAIR = re.compile(f"({'|'.join(_WORDS)}) cannot be used with ({'|'.join(_WORDS)})")
 
 
 def read(
@@ -178,7 +180,17 @@ def _check_together(wants: XFleet, options: list[Option], problems: Problems) ->
     for message in xfleet.contradictions(wants):
         words = next((keys for word, keys in _WORDS.items() if word in message), ())
         lines = [option.line for option in options if option.name in words]
-        problems.error(lines[-1] if lines else 0, message, "Peers are the units of MachineOf=")
+        found = _PAIR.fullmatch(message)
+        if found is None:
+            problems.error(lines[-1] if lines else 0, message, "leave out one of the two")
+            continue
+        one, other = (
+            next((option.name for option in options if option.name in _WORDS[word]), word)
+            for word in found.groups()
+        )
+        problems.error(
+            lines[-1] if lines else 0, f"{one}= cannot be used with {other}=", "leave out one of the two"
+        )
 
 
 def _ours(

@@ -8,7 +8,7 @@ the revision that created it (`create_revision`, 0 = absent) and last changed it
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -160,7 +160,7 @@ class Store(Protocol):
         """Delete a key, present or not, and return the revision."""
         ...
 
-    def watch(self, prefix: str, *, start_revision: int) -> AsyncIterator[Batch]:
+    def watch(self, prefix: str, *, start_revision: int) -> AsyncGenerator[Batch, None]:
         """Yield every change under `prefix` (a whole key is a prefix too) from `start_revision` on.
 
         It outlives broken connections, restarts of the store, dead and frozen members, and loses and doubles

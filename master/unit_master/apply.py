@@ -67,7 +67,7 @@ class Scribe:
         self._writer = writer
         self._now = now
         self._number = event_number
-        self._epoch = view.epoch
+        self._epoch = max(view.epoch, view.highest_epoch)
 
     def batches(self, actions: Iterable[Action], most: int) -> list[Transaction]:
         """Return the transactions for `actions`, at most `most` actions each, in order."""

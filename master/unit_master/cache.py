@@ -161,9 +161,11 @@ class Cache:
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        async for batch in self._store.watch(keys.PREFIX, start_revision=self._view.revision + 1):
-            self._answered_at = loop.time()
-            self._tell(self._view.apply_batch(batch))
+        watching = self._store.watch(keys.PREFIX, start_revision=self._view.revision + 1)
+        async with contextlib.aclosing(watching) as watch:
+            async for batch in watch:
+                self._answered_at = loop.time()
+                self._tell(self._view.apply_batch(batch))
 
     async def _list(self) -> None:
         listing = await self._store.list(keys.PREFIX)
@@ -183,6 +185,8 @@ class Cache:
 
     def _tell(self, changed: set[str]) -> None:
         self._note_absences(changed)
+        for key in sorted(changed & self._view.bad.keys()):
+            logger.error("left alone what stands in the store: %s", self._view.bad[key])
         self._advanced.set()
         self._advanced = asyncio.Event()
         if changed:

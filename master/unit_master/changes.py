@@ -24,6 +24,7 @@ from unitfleet.errors import (
     InvalidUnit,
     OutcomeUnknown,
     StoreError,
+    StoreUnavailable,
     UnitfleetError,
 )
 from unitfleet.model import Unit
@@ -38,7 +39,13 @@ MOST_BYTES = 512 * 1024
 MOST_AT_ONCE = 4
 TRIES = 5
 LOOK_S = 5.0
-"""How long the cache is watched for a write whose answer was lost."""
+"""How long a write whose answer was lost is asked for again."""
+
+ANSWER_S = 2.0
+"""How long one transaction may take before it is asked again: an election of etcd takes up to three seconds."""
+
+KNOCK_S = 1.0
+"""How long a store that has been silent may take to show that it is back."""
 
 _TURN = 20
 """Wishes that are read before others get a turn on the loop."""
@@ -76,12 +83,23 @@ class Changer:
         """
         call = _Call(self._store, self._cache, self._at_once, self._draft, changes)
         await self._cache.wait_for(0, LOOK_S)
+        await self._ask_if_silent()
         for turn in _turns(changes):
             await call.carry_out(turn)
         if call.failure is not None and not call.wrote:
             raise call.failure
         results = tuple(call.results[index] for index in range(len(changes)))
         return Changed(rev=call.revision or self._cache.view.revision, items=results)
+
+    async def _ask_if_silent(self) -> None:
+        """Raise `StoreUnavailable` for a store that was silent and still is: surely nothing was written then."""
+        if not (silent := self._cache.stale_s()):
+            return
+        try:
+            async with asyncio.timeout(KNOCK_S):
+                await self._store.status()
+        except (StoreError, TimeoutError):
+            raise StoreUnavailable(f"cannot write: the store has been silent for {silent:.0f} s") from None
 
     def _draft(self, index: int, change: Change, held: Standing | None) -> _Draft | Result:
         """Decide about a wish on `held`, or on what the cache has; a `Result` holds whatever stands."""
@@ -166,7 +184,10 @@ class _Call:
         if kv is None:
             return Standing(None, 0)
         try:
-            return Standing(codec.decode(kv.value, Unit, kv.key), kv.mod_revision)
+            unit = codec.decode(kv.value, Unit, kv.key)
+            if unit.name != name:
+                raise BadRecord(f"cannot read {kv.key}: its content is that of {unit.name}")
+            return Standing(unit, kv.mod_revision)
         except BadRecord as error:
             return Standing(None, kv.mod_revision, error.message)
 
@@ -174,43 +195,45 @@ class _Call:
         """Write a batch if all of its records are as they were; say whether they were."""
         if self.failure is not None:
             raise self.failure  # the store is away: the rest of the call need not wait for that again
-        compares = [unchanged(keys.unit(draft.name), draft.revision) for draft in batch]
         ops = _operations(batch)
-        try:
-            result = await self._store.txn(compares, ops)
-        except OutcomeUnknown:
-            revision = await self._look_for(batch) if ops else 0
-        else:
-            revision = result.revision if result.succeeded else 0
+        revision = await self._write(batch, ops)
         if revision and ops:
             self.wrote = True
             self.revision = max(self.revision, revision)
         return revision > 0
 
-    async def _look_for(self, batch: Sequence[_Draft]) -> int:
-        """Return the revision at which a write whose answer was lost shows in the cache, 0 if another was quicker.
+    async def _write(self, batch: Sequence[_Draft], ops: Sequence[Op]) -> int:
+        """Return the revision of a guarded write, 0 if a record was not as it was.
 
-        Raises `OutcomeUnknown` when neither shows in time.
+        Asked again while its answer is lost (a member drops writes while it has no leader): the compares let it
+        happen once. Raises `OutcomeUnknown` when no answer came in time.
         """
-        try:
-            with self._cache.subscribe() as subscription:
-                async with asyncio.timeout(LOOK_S):
-                    while True:
-                        subscription.take()
-                        moved = False
-                        for draft in batch:
-                            entry = self._cache.view.units.get(draft.name)
-                            if entry and draft.write and entry.value == draft.write.unit:
-                                return entry.revision  # one of a transaction's writes: all of them happened
-                            now = self._cache.view.revisions.get(keys.unit(draft.name), 0)
-                            moved = moved or now > draft.revision
-                        if moved:
-                            return 0
-                        await subscription.changed.wait()
-        except TimeoutError:
-            raise OutcomeUnknown(
-                f"cannot know whether {_some(batch)} changed: the store's answer was lost"
-            ) from None
+        compares = [unchanged(keys.unit(draft.name), draft.revision) for draft in batch]
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LOOK_S
+        in_doubt = False
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    result = await self._store.txn(compares, ops)
+            except (OutcomeUnknown, TimeoutError):
+                in_doubt = True
+                if loop.time() >= until:
+                    raise OutcomeUnknown(
+                        f"cannot know whether {_some(batch)} changed: the store's answer was lost"
+                    ) from None
+            else:
+                if result.succeeded:
+                    return result.revision
+                return await self._wrote_before(batch) if in_doubt else 0
+
+    async def _wrote_before(self, batch: Sequence[_Draft]) -> int:
+        """Return the revision at which a write whose answer was lost stands, 0 if another was quicker."""
+        for draft in batch:
+            if draft.write is not None:  # one of a transaction's writes: all of them happened, or none
+                kv = await self._store.get(keys.unit(draft.name))
+                return kv.mod_revision if kv and kv.value == codec.encode(draft.write.unit) else 0
+        return 0
 
     def _note(self, draft: _Draft) -> None:
         self.results[draft.index] = draft.result

@@ -8,9 +8,8 @@ import logging
 import os
 import random
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -26,9 +25,11 @@ from unit_master.secrets import read_or_make
 from unit_master.settings import MasterConfig
 from unitfleet import codec, keys
 from unitfleet.election import Election, Term
-from unitfleet.errors import InvalidConfig, StoreError
+from unitfleet.errors import StoreError
 from unitfleet.etcd.store import EtcdStore
+from unitfleet.listening import bind_tcp, bind_unix
 from unitfleet.model import Cluster
+from unitfleet.signals import until_told
 from unitfleet.store import Put, Store, absent
 
 logger = logging.getLogger(__name__)
@@ -133,53 +134,22 @@ async def _runner(app: web.Application) -> AsyncIterator[web.AppRunner]:
 
 @contextlib.asynccontextmanager
 async def _tcp(app: web.Application, config: MasterConfig) -> AsyncIterator[str]:
-    host, port = config.address
-    async with _runner(app) as runner:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise InvalidConfig(f"cannot listen on {config.listen}: {error.strerror or error}") from error
-        bound = runner.addresses[0]
-        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        yield f"http://{shown}:{bound[1]}"
+    with bind_tcp(*config.address) as listening:
+        async with _runner(app) as runner:
+            await web.SockSite(runner, listening).start()
+            host, port, *_ = listening.getsockname()
+            yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 @contextlib.asynccontextmanager
 async def _unix(app: web.Application, path: Path) -> AsyncIterator[str]:
-    async with _runner(app) as runner:
+    with bind_unix(path) as listening:
         try:
-            _make_way(path)
-            before = os.umask(0o177)
-            try:
-                await web.UnixSite(runner, str(path)).start()
-            finally:
-                os.umask(before)
-        except OSError as error:
-            hint = "give --socket another path, or '' for none"
-            raise InvalidConfig(f"cannot listen on {path}: {error.strerror or error}", hint=hint) from error
-        try:
-            yield f"unix://{path}"
+            async with _runner(app) as runner:
+                await web.SockSite(runner, listening).start()
+                yield f"unix://{path}"
         finally:
             os.unlink(path)
-
-
-def _make_way(path: Path) -> None:
-    """Remove the socket that a killed master left; raises `InvalidConfig` when something else has the path."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    if not path.exists():
-        return
-    if not path.is_socket():
-        raise InvalidConfig(f"cannot listen on {path}: a file that is no socket is there")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except TimeoutError:
-            pass  # somebody is there, and slow
-    raise InvalidConfig(f"cannot listen on {path}: another process serves it", hint="give --socket another path")
 
 
 def known_fault(version: str) -> str:
@@ -202,31 +172,7 @@ async def serve(config: MasterConfig) -> None:
     rng = random.SystemRandom()
     master = Master(store, config, token=token, cluster_key=cluster_key, now=time.time, rng=rng)
     try:
-        await until_told(master.run(), (signal.SIGTERM, signal.SIGINT))
+        told = await until_told(master.run(), (signal.SIGTERM, signal.SIGINT))
+        logger.info("stopped by %s", told)
     finally:
         await store.close()
-
-
-async def until_told(work: Awaitable[None], signals: Sequence[signal.Signals]) -> None:
-    """Run `work` until it ends or one of `signals` comes, which cancels it; return after its end."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    told: list[str] = []
-
-    def stop(name: str) -> None:
-        told.append(name)
-        task.cancel()
-
-    for each in signals:
-        loop.add_signal_handler(each, stop, each.name)
-    try:
-        await work
-    except asyncio.CancelledError:
-        if not told:
-            raise
-        task.uncancel()
-        logger.info("stopped by %s", told[0])
-    finally:
-        for each in signals:
-            loop.remove_signal_handler(each)

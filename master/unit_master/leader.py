@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 from unit_master.actions import (
@@ -23,15 +24,17 @@ from unit_master.actions import (
     Pend,
     PinImage,
     Place,
+    UnitAction,
     Unpend,
     Want,
 )
 from unit_master.apply import Scribe, Transaction
-from unit_master.cache import Cache
+from unit_master.cache import Cache, Update
 from unit_master.housekeeping import BATCH, COMPACT_EVERY_S, Revisions, deletions, garbage
 from unit_master.machines import Clocks, Wait, plan_machines
 from unit_master.reconcile import plan_units
-from unitfleet import keys
+from unit_master.scene import Scene, scene_of
+from unitfleet import codec, keys
 from unitfleet.election import RENEW_S, Term, TermOver
 from unitfleet.errors import OutcomeUnknown, StoreError
 from unitfleet.loop import reconcile_forever
@@ -44,6 +47,7 @@ TIDY_EVERY_S = 30.0
 RETRY_S = 1.0
 CATCH_UP_S = 5.0
 MOST_ACTIONS = 40  # a transaction; halved after a conflict, so that one busy key can't hold up the others
+MOST_CONFLICTS = 10  # one after the other, before the next decision waits for `RETRY_S`
 
 
 class Leader:
@@ -68,6 +72,10 @@ class Leader:
         self._numbers = itertools.count(1)
         self._waits: dict[str, tuple[int, float]] = {}
         self._most = MOST_ACTIONS
+        self._conflicts = 0  # one after the other
+        self._scene: Scene | None = None  # still true, of a pass over all units that found nothing to do
+        self._passed_at = -math.inf  # when that pass was
+        self._reported: set[str] = set()  # units whose states changed since
 
     async def run(self) -> None:
         """Lead until cancelled; raises `TermOver` when a transaction shows that another leads."""
@@ -75,7 +83,7 @@ class Leader:
         with self._cache.subscribe() as subscription:
 
             async def plan() -> float | None:
-                subscription.take()
+                self._note(subscription.take())
                 return await self._pass()
 
             async with asyncio.TaskGroup() as tasks:
@@ -92,6 +100,30 @@ class Leader:
                 logger.warning("could not begin the term: %s", error)
                 await asyncio.sleep(RETRY_S)
 
+    def _note(self, update: Update) -> None:
+        """Note what a change leaves open: a new state, the most frequent one, is a matter of its unit alone."""
+        for key in update.keys or ():
+            match keys.split(key):
+                case "states", _, unit:
+                    self._reported.add(unit)
+                case "events", *_:
+                    pass  # for people
+                case _:
+                    self._scene = None
+        if update.keys is None or asyncio.get_running_loop().time() - self._passed_at >= INTERVAL_S:
+            self._scene = None
+
+    def _plan_units(self) -> list[UnitAction]:
+        """Decide about every unit, or only about those with new states when nothing else has changed."""
+        view, scene = self._cache.view, self._scene
+        names = None if scene is None else self._reported
+        if scene is None:
+            scene = scene_of(view)
+            self._passed_at = asyncio.get_running_loop().time()
+        actions = plan_units(view, self._now(), names, scene)
+        self._scene, self._reported = None if actions else scene, set()  # actions are drafted on the scene
+        return actions
+
     async def _pass(self) -> float | None:
         try:
             return await self._decide()
@@ -101,17 +133,41 @@ class Leader:
 
     async def _decide(self) -> float | None:
         view = self._cache.view
+        if view.leader is None or view.leader.value.nonce != self._term.nonce:
+            await self._still_leads()
+        if await self._mend():
+            return 0.0
         machines = plan_machines(view, self._clocks())
         for machine in machines.begin_wait:
             await self._begin_wait(machine)
-        if machines.actions:
-            await self._carry_out(machines.actions)
-            return 0.0
-        actions = plan_units(view, self._now())
+        actions = machines.actions or self._plan_units()
         if actions:
             await self._carry_out(actions)
-            return 0.0
+            # whatever makes every decision fail, it must not make the leader spin
+            return 0.0 if self._conflicts < MOST_CONFLICTS else RETRY_S
         return machines.again_s
+
+    async def _mend(self) -> bool:
+        """Write the cluster's own two keys anew where somebody broke them; say whether there was need to.
+
+        An epoch need only be higher than any that a copy was started with: agents obey no lower one. So a
+        counter that can't be read, or was set back, goes on from the highest that stands anywhere.
+        """
+        view = self._cache.view
+        values: dict[str, bytes] = {}
+        if keys.EPOCH in view.bad or view.epoch < view.highest_epoch:
+            values[keys.EPOCH] = b"%d" % view.highest_epoch
+        if keys.CLUSTER in view.bad and view.cluster is not None:
+            values[keys.CLUSTER] = codec.encode(view.cluster.value)
+        for key, value in values.items():
+            why = view.bad.get(key, f"it said {view.epoch}, lower than epochs that were given")
+            compares = [*self._term.guard(), unchanged(key, view.revisions.get(key, 0))]
+            result = await self._store.txn(compares, [Put(key, value)])
+            if not result.succeeded:
+                await self._still_leads()
+            logger.error("wrote %s anew as it has to be, %s: %s", key, value.decode(), why)
+            await self._cache.wait_for(result.revision, CATCH_UP_S)
+        return bool(values)
 
     def _clocks(self) -> Clocks:
         at = asyncio.get_running_loop().time()
@@ -155,13 +211,19 @@ class Leader:
             return seen.revision, False
         if result.succeeded:
             self._most = min(MOST_ACTIONS, self._most * 2)
+            self._conflicts = 0
             return result.revision, True
-        held = await self._store.get(keys.LEADER)
-        if held is None or held.create_revision != self._term.create_revision or held.value != self._term.value:
-            raise TermOver("another master leads")
+        await self._still_leads()
+        self._conflicts += 1
         logger.info("decided anew: the cluster changed under %d decisions", len(batch.actions))
         self._most = max(1, self._most // 2)
         return result.revision, False
+
+    async def _still_leads(self) -> None:
+        """Raise `TermOver` when a transaction failed because another leads."""
+        held = await self._store.get(keys.LEADER)
+        if held is None or held.create_revision != self._term.create_revision or held.value != self._term.value:
+            raise TermOver("another master leads")
 
     def _log(self, action: Action) -> None:
         name = self._cache.view.machine_name

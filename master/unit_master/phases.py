@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from unit_master.scene import Scene, scene_of
 from unit_master.scheduler import fits
 from unit_master.view import ClusterView
+from unitfleet import keys
 from unitfleet.model import (
     CopyPhase,
     MachineStatus,
@@ -149,7 +150,9 @@ class Phases:
             if state.epoch == place.epoch and state.phase is CopyPhase.FAILED:
                 return Seen("failed", settled=_ordered(unit, place), why=state.message, since=state.since)
             return Seen("restarting", why=f"{outdated}: {name} still has the former copy", since=place.placed_at)
-        return Seen("placed", why=f"{name} has not answered yet", since=place.placed_at)
+        told = self._view.bad.get(keys.state(place.machine, unit.name))
+        why = f"{told}; {name} writes it anew in a while" if told else f"{name} has not answered yet"
+        return Seen("placed", why=why, since=place.placed_at)
 
     def _unordered(self, unit: Unit, place: Placement, state: UnitState) -> Seen:
         if unit.target is TargetState.LOADED:

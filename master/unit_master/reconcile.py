@@ -7,7 +7,7 @@ orphan is answered with `gone`; what should leave but has nowhere to go stays, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 
 import msgspec
 
@@ -50,27 +50,45 @@ _EXECUTING = (
     CopyPhase.RESTARTING,
 )
 
+_ORDERED_ANEW = "runs there, and its order could not be read"
 
-def plan_units(view: ClusterView, now: float, names: Iterable[str] | None = None) -> list[UnitAction]:
+
+def plan_units(
+    view: ClusterView, now: float, names: Iterable[str] | None = None, scene: Scene | None = None
+) -> list[UnitAction]:
     """Return every action that `view` calls for, in an order in which they may be carried out.
+
+    With `names`, only about these units. `scene` spares making that of `view`; the actions are drafted on it.
 
     Decisions of one pass see each other through the scene: two units in conflict are never both placed on a
     machine. Peers are decided before those that follow them (MachineOf).
     """
-    scene = scene_of(view)
-    everything = view.units.keys() | view.placements.keys() | view.states.keys() | view.pending.keys()
-    wanted = everything if names is None else set(names)
-    actions: list[UnitAction] = list(_pins(view))
+    scene = scene_of(view) if scene is None else scene
+    if names is None:
+        names = view.units.keys() | view.placements.keys() | view.states.keys() | view.pending.keys()
+    wanted = set(names)
+    actions: list[UnitAction] = list(_pins(view, wanted))
+    unreadable = _unreadable_placements(view)
     for name in sorted(wanted, key=lambda name: (_follows(view, name), name)):
-        actions.extend(_Plan(view, scene, name, now).actions())
+        actions.extend(_Plan(view, scene, name, now, unreadable.get(name, frozenset())).actions())
     return actions
 
 
-def _pins(view: ClusterView) -> Iterator[UnitAction]:
+def _unreadable_placements(view: ClusterView) -> dict[str, frozenset[str]]:
+    """Return by unit the machines that hold an order about it which can't be read."""
+    found: dict[str, frozenset[str]] = {}
+    for key in view.bad:
+        match keys.split(key):
+            case "placements", machine, unit:
+                found[unit] = found.get(unit, frozenset()) | {machine}
+    return found
+
+
+def _pins(view: ClusterView, names: Set[str]) -> Iterator[UnitAction]:
     """Pin the first digest that an agent reports for a spec: later placements run the same bytes."""
     pinned = set(view.pins)
-    for name, states in sorted(view.states.items()):
-        for machine, state in sorted(states.items()):
+    for name in sorted(names):
+        for machine, state in sorted(view.states_of(name).items()):
             placement = view.placements_of(name).get(machine)
             spec = state.value.spec
             if state.value.image and spec not in pinned and placement and placement.value.spec == spec:
@@ -87,11 +105,14 @@ def _follows(view: ClusterView, name: str) -> bool:
 class _Plan:
     """The plan of one unit. Every method yields actions and drafts them on the scene."""
 
-    def __init__(self, view: ClusterView, scene: Scene, name: str, now: float) -> None:
+    def __init__(
+        self, view: ClusterView, scene: Scene, name: str, now: float, unreadable: frozenset[str] = frozenset()
+    ) -> None:
         self.view = view
         self.scene = scene
         self.name = name
         self.now = now
+        self.unreadable = unreadable
         self.placements = dict(view.placements_of(name))
         self.states = view.states_of(name)
         self.asked: str | None = None  # why it is pending, once that was said in this pass
@@ -182,6 +203,10 @@ class _Plan:
         needs = spec.requirements
         wanted = Wanted.LAUNCHED if unit.target is TargetState.LAUNCHED else Wanted.LOADED
         new = self._newest()
+        if new is None and (found := self._found_running()):
+            yield Place(self.name, found[0], wanted, _ORDERED_ANEW, "")
+            self.scene.settle(needs, found[0])
+            return
         why = "not placed yet" if new is None else self._must_leave(unit, needs, new)
         if why is not None:
             yield from self._leave(unit, needs, wanted, new, why)
@@ -316,6 +341,10 @@ class _Plan:
                 elif (changed := _changed(unit, held, wanted)) is not None:
                     yield Want(self.name, machine, wanted, changed)
                 continue
+            if machine in self._found_running() and unsuitable(needs, host, self.scene) is None:
+                yield Place(self.name, machine, wanted, _ORDERED_ANEW)
+                self.scene.settle(needs, machine)
+                continue
             refusal = fits(needs, host, self.scene)
             if refusal is None:
                 yield Place(self.name, machine, wanted, "global: runs on every machine that matches")
@@ -343,6 +372,15 @@ class _Plan:
             if entry.value.wanted is not Wanted.GONE
         ]
         return max(live)[1] if live else None
+
+    def _found_running(self) -> list[str]:
+        """The machines where it runs by an order that can't be read any more: no reason to move it."""
+        return [
+            machine
+            for machine in sorted(self.unreadable & self.scene.hosts.keys() & self.states.keys())
+            if self.states[machine].value.phase in _EXECUTING
+            and self.scene.hosts[machine].status is not MachineStatus.LOST
+        ]
 
     def _ready(self, machine: str) -> bool:
         entry = self.view.roster.get(machine)

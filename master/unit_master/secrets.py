@@ -22,8 +22,13 @@ def read_or_make(path: Path) -> str:
             _make(path)
         mode = path.stat().st_mode
         secret = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidConfig(f"cannot use {path}: {error}") from error
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise InvalidConfig(
+            f"cannot use {path}: {why}", hint="give --state-dir a directory that this user can write"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidConfig(f"cannot use {path}: it is no text", hint=f"rm {path}") from error
     if mode & 0o077:
         raise InvalidConfig(f"cannot use {path}: others can read it", hint=f"chmod 600 {path}")
     if len(secret) < 16 or not secret.isprintable() or " " in secret:

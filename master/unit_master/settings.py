@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from socket import gethostname
 
 from unitfleet.config import option
 from unitfleet.errors import InvalidConfig, InvalidName
+from unitfleet.listening import split_address
 from unitfleet.logs import LogFormat, LogLevel
 from unitfleet.names import validate_machine_name
-
-
-class Profile(StrEnum):
-    """How fast a machine's death is believed; agents of the cluster run the same profile."""
-
-    DEFAULT = "default"
-    FAST = "fast"
-    FASTEST = "fastest"
-
-    @property
-    def grace_s(self) -> float:
-        """How long after its lease ended a machine may come back before it is lost."""
-        return {Profile.DEFAULT: 2.0, Profile.FAST: 1.0, Profile.FASTEST: 0.7}[self]
+from unitfleet.profiles import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +66,6 @@ class MasterConfig:
     def cluster_key_path(self) -> Path:
         """The file of the cluster's key."""
         return Path(self.cluster_key_file) if self.cluster_key_file else self.state_dir / "cluster.key"
-
-
-def split_address(text: str, name: str) -> tuple[str, int]:
-    """Take `host:port` or `[host]:port` apart; raises `InvalidConfig`."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise InvalidConfig(f"cannot use {name}: {text!r} is not HOST:PORT")
-    return host, int(port)
 
 
 def _is_loopback(host: str) -> bool:

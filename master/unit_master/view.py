@@ -6,11 +6,12 @@ that can't be read are kept apart in `bad`: they hinder nothing else.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from unitfleet import codec, keys
+from unitfleet import codec, keys, names
 from unitfleet.accept import read
 from unitfleet.errors import BadRecord, InvalidName, InvalidUnit
 from unitfleet.model import (
@@ -36,6 +37,10 @@ from unitfleet.store import Batch, EventKind, KeyValue, Listing
 R = TypeVar("R", bound=Record)
 
 
+_MOST_EPOCH = 2**53
+"""Nobody counts that far: a greater number was written by hand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[R]):
     """A record with the revision it was last written at, and the one that created its key."""
@@ -56,6 +61,9 @@ _NAMED: dict[str, tuple[str, type[Record]]] = {
 }
 """Kinds of keys that carry one name: the attribute that holds them, and their record."""
 
+_NAME_FIELDS = {"units": "name", "pins": "spec", "pending": "unit"}
+"""The field that says the key's name once more, where it is not `id`."""
+
 _SINGLE: dict[str, type[Record]] = {"cluster": Cluster, "leader": Leader, "brake": Brake}
 
 
@@ -64,8 +72,8 @@ class ClusterView:
     """Everything at `revision`. Placements and states are indexed unit → machine; machines by id."""
 
     revision: int = 0
-    epoch: int = 0
-    epoch_revision: int = 0
+    epoch: int = 0  # what the counter says
+    highest_epoch: int = 0  # that any placement, state or stay was seen with
     cluster: Entry[Cluster] | None = None
     leader: Entry[Leader] | None = None
     brake: Entry[Brake] | None = None
@@ -87,6 +95,11 @@ class ClusterView:
     revisions: dict[str, int] = field(default_factory=dict)  # key → mod revision, of every key there is
     read: Callable[[str, str], UnitSpec] = read  # reads a unit text under a name
     _specs: dict[tuple[str, str], UnitSpec | str] = field(default_factory=dict)
+
+    @property
+    def epoch_revision(self) -> int:
+        """The revision at which the counter was last written, readable or not; 0 when there is none."""
+        return self.revisions.get(keys.EPOCH, 0)
 
     def apply_listing(self, listing: Listing) -> set[str]:
         """Become what `listing` says and nothing else; return the keys that changed."""
@@ -167,8 +180,9 @@ class ClusterView:
         self.bad.pop(kv.key, None)
         try:
             self._put_record(kv)
-        except (BadRecord, ValueError) as error:
-            self._forget(kv.key)
+        except (BadRecord, InvalidName, ValueError) as error:
+            if kv.key != keys.CLUSTER:  # a cluster keeps its id: the leader writes it anew
+                self._forget(kv.key)
             self.bad[kv.key] = str(error)
 
     def _delete(self, key: str) -> None:
@@ -182,25 +196,41 @@ class ClusterView:
 
         match keys.split(kv.key):
             case "placements", machine, unit:
-                self.placements.setdefault(unit, {})[machine] = entry(Placement)
+                placed = entry(Placement)
+                _verify(kv.key, (machine, unit), (placed.value.machine, placed.value.unit))
+                self._note_epoch(placed.value.epoch)
+                self.placements.setdefault(unit, {})[machine] = placed
                 self.on_machine.setdefault(machine, set()).add(unit)
             case "states", machine, unit:
-                self.states.setdefault(unit, {})[machine] = entry(UnitState)
+                state = entry(UnitState)
+                _verify(kv.key, (machine, unit), (state.value.machine, state.value.unit))
+                self._note_epoch(state.value.epoch)
+                self.states.setdefault(unit, {})[machine] = state
             case "specs", digest:
+                _verify(kv.key, (digest,), (hashlib.sha256(kv.value).hexdigest(),))
                 self.texts[digest] = kv.value.decode()
             case "fence", machine:
                 self.fences[machine] = kv.mod_revision
             case "history", unit, epoch:
-                self.stays.setdefault(unit, {})[int(epoch)] = entry(Stay)
+                stay = entry(Stay)
+                self._note_epoch(stay.value.epoch)
+                self.stays.setdefault(unit, {})[int(epoch)] = stay
             case "events", _, _:
                 self.events[kv.key] = entry(Happening)
             case ("epoch",):
-                self.epoch, self.epoch_revision = int(kv.value), kv.mod_revision
+                if not (kv.value.isdigit() and len(kv.value) < 17 and int(kv.value) < _MOST_EPOCH):
+                    told = kv.value[:40].decode(errors="replace")
+                    raise BadRecord(f"cannot read {kv.key}: {told!r} is no epoch")
+                self.epoch = int(kv.value)
             case (kind,) if kind in _SINGLE:
                 setattr(self, kind, entry(_SINGLE[kind]))
             case kind, name if kind in _NAMED:
                 attribute, record = _NAMED[kind]
-                self._table(attribute)[name] = entry(record)
+                named = entry(record)
+                _verify(kv.key, (name,), (getattr(named.value, _NAME_FIELDS.get(kind, "id")),))
+                if kind == "units":
+                    names.validate(name)
+                self._table(attribute)[name] = named
             case _:
                 raise BadRecord(f"cannot read {kv.key}: no such kind of key")
 
@@ -224,15 +254,25 @@ class ClusterView:
             case "events", _, _:
                 self.events.pop(key, None)
             case ("epoch",):
-                self.epoch, self.epoch_revision = 0, 0
+                self.epoch = 0
             case (kind,) if kind in _SINGLE:
                 setattr(self, kind, None)
             case kind, name if kind in _NAMED:
                 self._table(_NAMED[kind][0]).pop(name, None)
 
+    def _note_epoch(self, epoch: int) -> None:
+        if epoch < _MOST_EPOCH:
+            self.highest_epoch = max(self.highest_epoch, epoch)
+
     def _table(self, attribute: str) -> dict[str, Entry[Any]]:
         table: dict[str, Entry[Any]] = getattr(self, attribute)
         return table
+
+
+def _verify(key: str, named: tuple[str, ...], told: tuple[str, ...]) -> None:
+    """Raise `BadRecord` for a record that speaks of another thing than its key."""
+    if named != told:
+        raise BadRecord(f"cannot read {key}: its content is that of {'/'.join(told)[:200]}")
 
 
 K = TypeVar("K")

@@ -23,6 +23,7 @@ from unitfleet.model import (
     UnitState,
     Wanted,
 )
+from unitfleet.names import fault
 
 
 class Views:
@@ -34,8 +35,9 @@ class Views:
 
     def names(self) -> list[str]:
         """Return the names of all units, unreadable records too, in order."""
-        unreadable = (keys.split(key) for key in self._view.bad)
-        return sorted(self._view.units.keys() | {parts[1] for parts in unreadable if parts[0] == "units"})
+        unreadable = {name for key in self._view.bad if (name := keys.split(key)[-1]) and key == keys.unit(name)}
+        # what no unit can be called is no unit: the cluster's status tells of it
+        return sorted(self._view.units.keys() | {name for name in unreadable if fault(name) is None})
 
     def unit(self, name: str) -> UnitView | None:
         """Return how a unit is, or None when there is none of that name."""

@@ -17,6 +17,9 @@ from unitfleet.api import Change, Result
 from unitfleet.errors import NotFound, Refused
 from unitfleet.model import TargetState, Unit
 
+MAX_FILE = 512
+"""Characters of a file's name that are said back."""
+
 
 class Conflict(Refused):
     """Another text stands under the name already."""
@@ -66,7 +69,7 @@ def decide(view: ClusterView, held: Standing, change: Change, moment: Moment) ->
     names.validate(change.name)
     if held.fault:
         return _over_garbage(held, change, moment)
-    warnings = _known_warnings(view, held) if change.text is None else read(change.name, change.text).warnings
+    warnings = _known_warnings(view, held) if change.text is None else _warnings(change)
     unit = held.unit
     if unit is None or unit.target is TargetState.DESTROYED:
         return _anew(view, held, change, moment, warnings)
@@ -102,7 +105,7 @@ def _anew(
         if held.unit is None:
             if change.if_exists:
                 return Result(name=name)
-            raise NotFound(f"cannot find unit {name}: it was never submitted", hint=_nearest(name, view.units))
+            raise unknown(name, view.units)
         if change.target is TargetState.DESTROYED:
             return Result(name=name, target=TargetState.DESTROYED)
         raise Refused(f"cannot change {name}: it is being destroyed", hint="submit it again")
@@ -165,11 +168,19 @@ def _refuse_start_of_template(change: Change) -> None:
         )
 
 
+def _warnings(change: Change) -> tuple[str, ...]:
+    return read(change.name, change.text or "", filename=change.file[-MAX_FILE:] or None).warnings
+
+
 def _known_warnings(view: ClusterView, held: Standing) -> tuple[str, ...]:
     spec = view.spec(held.unit.name, held.unit.spec) if held.unit else None
     return spec.warnings if spec else ()
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known)[:2000], 1, 0.7)
-    return f"did you mean {near[0]}?" if near else "unitctl list-unit-files shows what there is"
+def unknown(name: str, known: Iterable[str]) -> NotFound:
+    """Return the refusal for a unit that is not registered, with the nearest that is; raises `InvalidName`."""
+    body, suffix = names.parse(name).name, name.rpartition(".")[2]
+    alike = {each.rpartition(".")[0]: each for each in list(known)[:2000] if each.endswith(f".{suffix}")}
+    near = difflib.get_close_matches(body, alike, 1, 0.7)
+    hint = f"did you mean {alike[near[0]]}?" if near else "unitctl list-unit-files shows what there is"
+    return NotFound(f"cannot find unit {name}: it was never submitted", hint=hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -48,7 +49,7 @@ async def collect(
                 if count and len(found) >= count:
                     break
         finally:
-            await reading.aclose()  # type: ignore[attr-defined]
+            await reading.aclose()
     return found
 
 
@@ -255,6 +256,16 @@ async def test_the_start_limit_ends_in_failed(rig: DriverRig) -> None:
     assert "limit" in copy.message
 
 
+async def test_events_begin_with_a_call_to_list_and_from_then_on_no_change_goes_unheard(rig: DriverRig) -> None:
+    driver = rig.driver()
+    async with asyncio.timeout(DEADLINE_S), contextlib.aclosing(driver.events()) as events:
+        assert await anext(events) == ""
+        assert list(await driver.list()) == []
+        await driver.create(rig.order(UNIT, Job.RUNS))
+        assert await find(driver, UNIT)
+        assert await anext(events) in ("", UNIT)
+
+
 async def test_a_crash_is_told_by_an_event(rig: DriverRig) -> None:
     driver, order = rig.driver(), rig.order(UNIT, Job.RUNS)
     await driver.create(order)
@@ -269,10 +280,10 @@ async def test_a_crash_is_told_by_an_event(rig: DriverRig) -> None:
                 return
 
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
+        assert await anext(events) == ""  # the events are listened to before the crash
         tasks.create_task(next_failure(), name="events")
-        await asyncio.sleep(0)  # the events are listened to before the crash
         await rig.kill(UNIT)
-    await events.aclose()  # type: ignore[attr-defined]
+    await events.aclose()
 
 
 async def test_an_adopted_copy_tells_its_crash_too(rig: DriverRig) -> None:
@@ -291,10 +302,10 @@ async def test_an_adopted_copy_tells_its_crash_too(rig: DriverRig) -> None:
                 return
 
     async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as tasks:
+        assert await anext(events) == ""
         tasks.create_task(next_failure(), name="events")
-        await asyncio.sleep(0)
         await rig.kill(UNIT)
-    await events.aclose()  # type: ignore[attr-defined]
+    await events.aclose()
 
 
 async def test_the_output_of_a_finished_unit_is_readable_in_order(rig: DriverRig) -> None:

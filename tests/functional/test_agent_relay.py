@@ -15,15 +15,17 @@ from yarl import URL
 
 from unit_agent.agent import Agent
 from unit_agent.drivers.fake import FakeDriver, FakeHost
-from unit_agent.listener import bind_tcp, bind_unix, serving, socket_app
+from unit_agent.listener import serving, socket_app
 from unit_agent.local_copy import MemoryCopy
 from unit_agent.machine import Facts
 from unit_agent.relay import Relay
-from unit_agent.timings import TIMINGS, Profile
+from unit_agent.timings import TIMINGS
 from unitfleet import codec, keys
 from unitfleet.errors import InvalidConfig
+from unitfleet.listening import bind_tcp, bind_unix
 from unitfleet.memory import MemoryStore
 from unitfleet.model import Leader
+from unitfleet.profiles import Profile
 
 
 def master(released: asyncio.Event) -> web.Application:

@@ -294,7 +294,7 @@ async def test_a_master_that_never_read_the_store_says_so(monkeypatch: pytest.Mo
         assert (await api.ask("GET", "/v1/units"))[0] == 200
 
 
-async def test_a_write_whose_answer_was_lost_is_found_in_the_cache(api: Api) -> None:
+async def test_a_write_whose_answer_was_lost_is_found_in_the_store(api: Api) -> None:
     api.store.link.lose(answers=1)
     (result,) = await api.change(start())
     assert result["created"] and (await api.present()).generation == 1

@@ -21,13 +21,14 @@ import pytest
 from harness.api import NOW, start
 from harness.eventually import eventually
 from unit_master import daemon
-from unit_master.daemon import Master, known_fault, until_told
+from unit_master.daemon import Master, known_fault
 from unit_master.secrets import read_or_make
 from unit_master.settings import MasterConfig
 from unitfleet import keys
 from unitfleet.errors import InvalidConfig
 from unitfleet.logs import LogFormat, LogLevel, set_up
 from unitfleet.memory import MemoryStore
+from unitfleet.signals import until_told
 
 
 def a_config(folder: Path, name: str = "one") -> MasterConfig:
@@ -161,7 +162,7 @@ async def test_a_signal_ends_the_work_and_waits_for_its_end() -> None:
             await asyncio.sleep(0)
             ended.append("cleanly")
 
-    await until_told(work(), (signal.SIGUSR1,))
+    assert await until_told(work(), (signal.SIGUSR1,)) == "SIGUSR1"
     assert ended == ["cleanly"]
 
 

@@ -312,7 +312,7 @@ async def test_following_goes_on_across_rotation_without_a_gap(tmp_path: Path) -
                 seen.append(line)
                 if len(seen) >= 300:
                     break
-        await reading.aclose()  # type: ignore[attr-defined]
+        await reading.aclose()
         numbers = [int(line.text) for line in seen]
         assert numbers == list(range(numbers[0], numbers[0] + 300))
         await driver.stop(UNIT)

@@ -20,9 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from harness.daemon import Daemon, Process
@@ -89,13 +90,20 @@ class Cluster:
     @classmethod
     @contextlib.asynccontextmanager
     async def on_loopback(
-        cls, tmp_path: Path, *, machines: int = 3, masters: int = 2, etcd: int = 1, profile: str = "fast"
+        cls,
+        tmp_path: Path,
+        *,
+        machines: int = 3,
+        masters: int = 2,
+        etcd: int = 1,
+        profile: str = "fast",
+        etcd_args: Sequence[str] = (),
     ) -> AsyncIterator[Self]:
         """Run a cluster of `machines` agents with the process driver, in this network; no root is needed."""
         names = [f"m{number + 1}" for number in range(machines)]
         with _directory() as root:
             async with (
-                EtcdCluster(tmp_path, size=etcd) as members,
+                EtcdCluster(tmp_path, size=etcd, args=etcd_args) as members,
                 Loopback(root, names) as site,
                 cls(site, members, root, tmp_path, names, profile) as cluster,
             ):
@@ -111,7 +119,7 @@ class Cluster:
         names = [f"m{number + 1}" for number in range(hosts)]
         with _directory() as root:
             site = Lab(names)
-            await asyncio.to_thread(site.up)
+            site.up()  # not in a thread: an interrupt that came meanwhile is told at the next await, inside `try`
             try:
                 async with (
                     EtcdCluster(tmp_path, size=etcd, address=site.address) as members,
@@ -234,7 +242,7 @@ class Cluster:
 
     # --- what is asked
 
-    async def unitctl(self, *args: str) -> Ran:
+    async def unitctl(self, *args: str, env: Mapping[str, str] = MappingProxyType({})) -> Ran:
         """Run the real command line, in a directory with the unit files that were written."""
         began = time.monotonic()
         process = await asyncio.create_subprocess_exec(
@@ -242,7 +250,7 @@ class Cluster:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=self._environment(),
+            env={**self._environment(), **env},
             cwd=self.units_dir,
         )
         try:
@@ -357,6 +365,7 @@ class Cluster:
         await self.wait_until(self._is_up, UP_S, "the cluster is up")
 
     async def _secrets_are_there(self) -> bool:
+        self._check_daemons()
         return self._token_file.exists() and (self._root / "cluster.key").exists()
 
     async def _machine(self, host: int, name: str) -> Machine:
@@ -372,11 +381,12 @@ class Cluster:
         agent = Daemon(name, argv, logs / f"{name}.log", lambda argv, log: site.spawn(host, argv, log))
         return Machine(name, host, agent)
 
+    def _check_daemons(self) -> None:
+        for daemon in (*self.masters, *(machine.agent for machine in self.machines)):
+            assert daemon.runs, f"{daemon.name} has ended: {daemon.tail()}"
+
     async def _is_up(self) -> bool:
-        for master in self.masters:
-            assert master.runs, f"{master.name} has ended: {master.tail()}"
-        for machine in self.machines:
-            assert machine.agent.runs, f"the agent of {machine.name} has ended: {machine.agent.tail()}"
+        self._check_daemons()
         wanted = 2 if isinstance(self._site, Lab) else 1
         views = await self.machine_views()
         ready = [view for view in views.values() if view.status == "ready" and len(view.drivers) == wanted]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
-from typing import cast
+from collections.abc import Callable
 
 from unitfleet.store import Batch, Store
 
@@ -28,7 +27,7 @@ async def _take(
     store: Store, prefix: str, start_revision: int, enough: Callable[[list[Batch]], bool], within_s: float
 ) -> list[Batch]:
     taken: list[Batch] = []
-    watch = cast(AsyncGenerator[Batch], store.watch(prefix, start_revision=start_revision))
+    watch = store.watch(prefix, start_revision=start_revision)
     async with asyncio.timeout(within_s), contextlib.aclosing(watch):
         async for batch in watch:
             if batch.events:

@@ -16,7 +16,7 @@ from unit_agent.agent import Agent
 from unit_agent.drivers.fake import Behaviour, FakeDriver, FakeHost
 from unit_agent.local_copy import MemoryCopy
 from unit_agent.machine import Facts
-from unit_agent.timings import TIMINGS, Profile
+from unit_agent.timings import TIMINGS
 from unit_master.cache import Cache
 from unit_master.changes import Changer
 from unit_master.leader import Leader
@@ -27,6 +27,7 @@ from unitfleet.election import Election, Term
 from unitfleet.errors import UnitfleetError
 from unitfleet.memory import MemoryStore
 from unitfleet.model import BrakeOrder, Capacity, Cluster, TargetState
+from unitfleet.profiles import Profile
 from unitfleet.store import Put
 
 TEXT = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/ad\nRestart=always\nRestartSec=0.2\n[X-Fleet]\n"

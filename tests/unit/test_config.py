@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from unit_master.settings import MasterConfig, Profile
+from unit_master.settings import MasterConfig
 from unitfleet.config import fail, load, option, render
 from unitfleet.errors import InvalidConfig
+from unitfleet.profiles import Profile
 
 
 class Colour(StrEnum):

@@ -7,7 +7,7 @@ import pytest
 from unitfleet import quadlet, service, systemd
 from unitfleet.command import swallowing_shell
 from unitfleet.names import split
-from unitfleet.problems import Problem, Problems
+from unitfleet.problems import Problem, Problems, Severity
 from unitfleet.section import Section
 from unitfleet.spec import ContainerSpec, HealthSpec, Limit, MountSpec, PortSpec, Pull
 from unitfleet.specifiers import Specifiers
@@ -131,7 +131,7 @@ def test_the_other_keys() -> None:
         "Ulimit=nofile=10:20\nUlimit=core=-1\nUser=1000\nGroup=100\nWorkingDir=/srv\nLabel=a=b\n"
         "AddCapability=net_admin CAP_CHOWN\nDropCapability=all\nAddDevice=-/dev/a:/dev/b:r\nAddHost=db:10.0.0.1\n"
         "ReadOnly=yes\nRunInit=true\nStopSignal=quit\nStopTimeout=70\nPidsLimit=100\nLogDriver=local\n"
-        "LogOpt=max-size=1m\nNotify=healthy\nContainerName=web-%i"
+        "LogOpt=max-size=1m\nNotify=healthy\nHealthCmd=true\nContainerName=web-%i"
     )
     assert spec.environment == (("A", "1"), ("B", "b c"))
     assert spec.environment_files == (("/etc/x.env", True),)
@@ -230,3 +230,12 @@ def test_a_shell_as_process_1_is_named_unless_an_init_stands_before_it() -> None
     assert "'sh -c' is process 1" in problems[0].message
     assert read("Exec=sh -c 'server'\nRunInit=yes")[1] == []
     assert "'bash -c'" in read('Entrypoint=["bash","-c"]\nExec=server')[1][0].message
+
+
+def test_waiting_for_health_without_a_check_is_warned_of_for_the_image_may_have_one() -> None:
+    spec, problems = read("Notify=healthy")
+    assert spec.notify_healthy
+    assert [problem.severity for problem in problems] == [Severity.WARNING]
+    assert "the image's own health check" in problems[0].message
+    assert read("Notify=healthy\nHealthCmd=true")[1] == []
+    assert len(read("Notify=healthy\nHealthInterval=5s")[1]) == 1

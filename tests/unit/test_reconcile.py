@@ -322,3 +322,23 @@ def test_an_orphan_goes_although_the_place_should_be_left_and_can_not() -> None:
     assert gone(a_machine("m1"), a_machine("m2"), unit, *place, a_state(unit, "m1", epoch=3)) == {
         ("a.service", "m1")
     }
+
+
+# ---------------------------------------------------------------- an order that can't be read
+
+
+@pytest.mark.parametrize("fleet", ["", "Global=true"])
+def test_a_unit_whose_order_was_overwritten_stays_where_it_runs(fleet: str) -> None:
+    unit = a_unit(fleet=fleet)
+    broken = Built(((keys.placement("m2", "a.service"), b"garbage{"),))
+    actions = plan(a_machine("m1"), a_machine("m2", cordoned=True), unit, broken, a_state(unit, "m2"))
+    assert "m2" in {action.machine for action in actions if isinstance(action, Place)}
+    assert fleet or not any(action.machine == "m1" for action in actions if isinstance(action, Place))
+    assert not any(isinstance(action, Gone) for action in actions)
+
+
+def test_an_order_that_was_overwritten_says_nothing_of_a_unit_that_never_ran_there() -> None:
+    unit = a_unit(fleet="MachineMetadata=region=eu")
+    broken = Built(((keys.placement("m1", "a.service"), b"garbage{"),))
+    (action,) = plan(a_machine("m1"), unit, broken)
+    assert isinstance(action, Pend)

@@ -90,7 +90,13 @@ def test_a_quote_that_is_never_closed_is_refused() -> None:
         quoting.split_words("sh -c 'echo")
 
 
-ENVIRONMENT = {"ONE": "1", "TWO": "a 'b c'", "EMPTY": ""}
+ENVIRONMENT = {
+    "ONE": "1",
+    "TWO": "a 'b c'",
+    "EMPTY": "",
+    "OPEN": "'it s' 'open till the end",
+    "SLASHES": r"a\ b \\x41 ",
+}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +115,10 @@ ENVIRONMENT = {"ONE": "1", "TWO": "a 'b c'", "EMPTY": ""}
         pytest.param("$(date)", [], id="a word that begins with a dollar is a variable's name, unset"),
         pytest.param("$", ["$"], id="a lone dollar"),
         pytest.param("${ONE", ["${ONE"], id="an open brace"),
+        pytest.param("${ONE:-${ONE}}", ["${ONE:-1}"], id="a variable within a shell form"),
+        pytest.param("${ONE-x}", [""], id="a dash belongs to the name, of a variable that is unset"),
+        pytest.param("$OPEN", ["it s", "open till the end"], id="an open quote in a value ends with it"),
+        pytest.param("$SLASHES", ["a b", r"\x41"], id="a backslash in a value protects one character"),
     ],
 )
 def test_variables_are_expanded_as_systemd_does(word: str, expanded: list[str]) -> None:
@@ -117,6 +127,22 @@ def test_variables_are_expanded_as_systemd_does(word: str, expanded: list[str]) 
 
 def test_the_program_itself_is_never_expanded() -> None:
     assert quoting.expand_words(["${ONE}", "$ONE"], ENVIRONMENT) == ["${ONE}", "1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (r"\x41\101\u00e9\U0001f600\s", "AA\u00e9\U0001f600 "),
+        (r"\x4", r"\x4"),
+        (r"\xzz", r"\xzz"),
+        (r"\000", r"\000"),
+        (r"\ud800", r"\ud800"),
+        (r"\8", r"\8"),
+        ("end\\", "end\\"),
+    ],
+)
+def test_an_escape_is_read_or_stays_as_it_is(text: str, word: str) -> None:
+    assert quoting.split_words(text) == [word]
 
 
 def test_specifiers_follow_from_the_name_the_system_and_the_host() -> None:
@@ -266,3 +292,28 @@ def test_an_environment_file_has_comments_quotes_and_continued_lines() -> None:
         ("H", "a#b"),
         ("I", "it's"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        pytest.param('A=it\'s "so"', [("A", 'it\'s "so"')], id="a quote inside a value is a character"),
+        pytest.param("A='x'\"y\" 'z'", [("A", "xyz")], id="a quote may follow a quoted part"),
+        pytest.param("A='x'y'z'", [("A", "xy'z'")], id="a quote after a bare character is a character"),
+        pytest.param("A=' x '  \t", [("A", " x ")], id="blanks inside quotes stay, those at the end go"),
+        pytest.param("A=x \\\n\nB=1", [("A", "x "), ("B", "1")], id="a backslash keeps the blank before it"),
+        pytest.param("A=1\r\nB=2\r\n", [("A", "1"), ("B", "2")], id="lines may end as on Windows"),
+        pytest.param("A=x\\\r\nB=2", [("A", "x"), ("B", "2")], id="a backslash eats one character"),
+        pytest.param("A=x\\", [("A", "x")], id="a backslash ends the file"),
+        pytest.param("A='open\nB=1", [("A", "open\nB=1")], id="an open quote goes on to the end"),
+        pytest.param("# a\\\\\nA=1", [("A", "1")], id="a comment ends after two backslashes"),
+        pytest.param("A\nB=1", [("B", "1")], id="a name alone assigns nothing"),
+        pytest.param(" A = 1 ", [("A", "1")], id="blanks around name and value go"),
+        pytest.param("export A=1", [], id="export is no part of the form"),
+        pytest.param("A=1\nA=2", [("A", "1"), ("A", "2")], id="both of two assignments, in order"),
+        pytest.param("=A=1\nB=2", [("B", "2")], id="no name"),
+        pytest.param("A=x#y ;z", [("A", "x#y ;z")], id="a comment begins only where a line does"),
+    ],
+)
+def test_an_environment_file_is_read_as_systemd_reads_it(text: str, pairs: list[tuple[str, str]]) -> None:
+    assert environment.parse_file(text) == pairs

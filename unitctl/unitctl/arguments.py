@@ -64,6 +64,16 @@ class MachineName(click.ParamType[str]):
 
     name = "machine"
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse an argument that no machine can be called; of an option the empty word means any."""
+        if not isinstance(param, click.Argument):
+            return str(value)
+        try:
+            names.validate_machine_name(str(value))
+        except InvalidName as error:
+            self.fail(error.message, param, ctx)
+        return str(value)
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer the machines; an API that does not answer offers none."""
         from unitctl.client import connect

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import msgspec
+
 from unitctl.client import Api, failure
 from unitctl.context import Invocation
 from unitctl.failures import Failure, NotPlaced, TimedOut, raise_all
@@ -23,7 +25,7 @@ from unitctl.phrases import (
 )
 from unitctl.render import escape, items_json, json_line, out, span, warn
 from unitctl.wait import Ending, Wait
-from unitfleet.api import Change, Result
+from unitfleet.api import Change, ErrorBody, Result
 from unitfleet.errors import UnitfleetError
 from unitfleet.model import TargetState
 
@@ -65,7 +67,7 @@ def carry_out(
     changed = api.change(wish.change for wish in wishes)
     for warning in dict.fromkeys(warning for result in changed.items for warning in result.warnings):
         warn(warning)
-    failures = [failure(result.error) for result in changed.items if result.error is not None]
+    failures = refusals_of(changed.items)
     taken = {result.name: result for result in changed.items if result.error is None}
     goals = {wish.change.name: wish.goal for wish in wishes if wish.goal is not None and wish.change.name in taken}
     if patience.no_block or not goals:
@@ -80,6 +82,23 @@ def carry_out(
             for warning in copy_warnings(ending.view):
                 warn(warning)
     raise_all([*failures, *failures_of(api, endings, patience)])
+
+
+def refusals_of(results: Iterable[Result]) -> list[UnitfleetError]:
+    """Say why wishes were refused: those that differ in nothing but the unit's name, once for them all."""
+    alike: dict[str, list[str]] = {}
+    bodies: dict[str, ErrorBody] = {}
+    for result in results:
+        if result.error is not None:
+            said = msgspec.json.encode(result.error).decode()
+            key = said.replace(result.name, "\0")
+            bodies.setdefault(key, result.error)
+            alike.setdefault(key, []).append(result.name)
+    found = []
+    for key, names in alike.items():
+        message = bodies[key].message.replace(names[0], units_text(names), 1)
+        found.append(failure(msgspec.structs.replace(bodies[key], message=message)))
+    return found
 
 
 def failures_of(api: Api, endings: Sequence[Ending], patience: Patience) -> list[UnitfleetError]:

@@ -12,8 +12,8 @@ import msgspec
 
 from unitctl.context import Invocation, find
 from unitctl.failures import Conflict, Denied, Failure, Unreachable
-from unitctl.render import escape
-from unitctl.transport import ANSWER_S, Answer, Transport, error_of
+from unitctl.render import escape, warn
+from unitctl.transport import ANSWER_S, FOREIGN, Answer, Transport, error_of
 from unitfleet.api import (
     Change,
     Changed,
@@ -21,7 +21,9 @@ from unitfleet.api import (
     ClusterStatus,
     ErrorBody,
     Explanation,
+    LogLine,
     MachineView,
+    Revision,
     UnitFile,
     UnitView,
 )
@@ -46,12 +48,6 @@ class Listed(msgspec.Struct, frozen=True):
     items: msgspec.Raw
 
 
-class Revision(msgspec.Struct, frozen=True):
-    """The answer to a command that has nothing else to say."""
-
-    rev: int
-
-
 class Units(msgspec.Struct, frozen=True):
     """Units as of one revision."""
 
@@ -59,20 +55,12 @@ class Units(msgspec.Struct, frozen=True):
     items: tuple[UnitView, ...]
 
 
-class LogLine(msgspec.Struct, frozen=True):
-    """One line that a unit wrote. `machine` is the machine's name."""
-
-    at: float
-    stream: str
-    text: str
-    machine: str = ""
-
-
 class Api:
     """Speaks `unitfleet.api` through a transport."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
+        self._told_of_staleness = False
 
     def change(self, changes: Iterable[Change]) -> Changed:
         """Carry out many wishes in one call; what became of each stands in its result."""
@@ -139,7 +127,7 @@ class Api:
     def _call(
         self, method: str, path: str, kind: type[T], body: bytes | None = None, *, answer_s: float = ANSWER_S
     ) -> T:
-        answer = self.transport.request(method, path, body, answer_s=answer_s)
+        answer = self._ask(method, path, body, answer_s=answer_s)
         if not 200 <= answer.status < 300:
             raise error_from(answer)
         return self._decode(answer, answer.body, kind)
@@ -150,9 +138,17 @@ class Api:
         return listed.rev, self._decode(answer, bytes(listed.items), kind)
 
     def _get(self, path: str, query: dict[str, str]) -> Answer:
-        answer = self.transport.request("GET", f"{path}?{urlencode(query)}" if query else path)
+        answer = self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
         if not 200 <= answer.status < 300:
             raise error_from(answer)
+        return answer
+
+    def _ask(self, method: str, path: str, body: bytes | None = None, *, answer_s: float = ANSWER_S) -> Answer:
+        """Send a request, and say once when the answer is old."""
+        answer = self.transport.request(method, path, body, answer_s=answer_s)
+        if answer.stale and answer.status < 300 and not self._told_of_staleness:
+            warn(f"the store is silent: this is how it was {answer.stale} s ago")
+            self._told_of_staleness = True
         return answer
 
     def _decode(self, answer: Answer, body: bytes, kind: type[T]) -> T:
@@ -214,6 +210,8 @@ def failure(body: ErrorBody, status: int = 0) -> UnitfleetError:
             return Denied(body.message, hint=_TOKEN_HINT)
         case 409 | 412:
             return Conflict(body.message, hint=hint)
+        case _ if body.code == FOREIGN:
+            return Unreachable(body.message, hint=hint)
         case 502 | 503 | 504:
             return Unreachable(body.message, hint=hint)
         case _:

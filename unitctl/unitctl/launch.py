@@ -29,6 +29,7 @@ def launch(
                 name=source.name,
                 text=source.text,
                 replace=replace and source.text is not None,
+                file=source.path,
                 target=TARGET[goal],
             ),
             goal,

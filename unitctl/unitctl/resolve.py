@@ -17,10 +17,12 @@ from unitctl.arguments import registered
 from unitctl.client import Api
 from unitfleet import names
 from unitfleet.api import UnitView
-from unitfleet.errors import InvalidUnit, NotFound
+from unitfleet.errors import InvalidName, InvalidUnit, NotFound
 from unitfleet.model import TargetState
 
 LARGEST = 64 * 1024
+
+_TEXT = "a unit is a readable text file of at most 64 KiB in systemd's syntax"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,10 @@ def _source(
 def _asked(api: Api, argument: str, env: Mapping[str, str]) -> Iterator[_Asked]:
     """The units one argument names, each with the directories its file may be in."""
     head, slash, base = argument.rpartition("/")
+    if not base or base in (".", ".."):
+        raise InvalidName(
+            f"cannot use {argument!r} as a unit: it is a directory", hint="name the unit files in it"
+        )
     if slash:
         directories: tuple[Path, ...] = (Path(head or "/"),)
     else:
@@ -109,12 +115,14 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             raw = file.read(LARGEST + 1)
         if len(raw) > LARGEST:
-            raise InvalidUnit(f"cannot submit {path}: it is larger than 64 KiB")
+            raise InvalidUnit(f"cannot submit {path}: it is larger than 64 KiB", hint=_TEXT)
         return raw.decode()
     except OSError as error:
-        raise InvalidUnit(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        raise InvalidUnit(f"cannot read {path}: {(error.strerror or str(error)).lower()}", hint=_TEXT) from error
     except UnicodeDecodeError as error:
-        raise InvalidUnit(f"cannot submit {path}: it is not UTF-8 text (byte {error.start})") from error
+        raise InvalidUnit(
+            f"cannot submit {path}: it is not UTF-8 text (byte {error.start})", hint=_TEXT
+        ) from error
 
 
 def _difference(view: UnitView, file: Path | None) -> str:

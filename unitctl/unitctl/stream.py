@@ -14,10 +14,10 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from unitctl.client import LONGEST_QUERY, LogLine, error_from, logs_path
+from unitctl.client import LONGEST_QUERY, error_from, logs_path
 from unitctl.context import Endpoint
 from unitctl.transport import Answer, Connection, Transport, describe, unreachable
-from unitfleet.api import StreamMessage
+from unitfleet.api import LogLine, StreamMessage
 from unitfleet.errors import UnitfleetError
 
 # Masters send a heartbeat every 15 s: silence for longer than two of them is a broken connection.

@@ -18,6 +18,9 @@ from unitfleet.errors import OutcomeUnknown
 CONNECT_S = 3.0
 ANSWER_S = 15.0
 
+# The code of an answer that Unitfleet did not write.
+FOREIGN = "foreign"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -26,6 +29,7 @@ class Answer:
     endpoint: Endpoint
     status: int
     body: bytes
+    stale: str = ""  # for how many seconds the master has not heard of the store, "" when it has
 
 
 class Connection(http.client.HTTPConnection):
@@ -137,7 +141,8 @@ class Transport:
             connection.sock.settimeout(answer_s)
             self.send(connection, method, path, body, "application/json")
             response = connection.getresponse()
-            return Answer(endpoint=endpoint, status=response.status, body=response.read())
+            stale = response.getheader("Unitfleet-Stale", "")
+            return Answer(endpoint=endpoint, status=response.status, body=response.read(), stale=stale)
         finally:
             connection.close()
 
@@ -148,7 +153,7 @@ def error_of(answer: Answer) -> ErrorBody:
         return msgspec.json.decode(answer.body, type=ErrorBody)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return ErrorBody(
-            code="unknown",
+            code=FOREIGN,
             message=f"cannot understand {answer.endpoint.name}: it answered {answer.status} without saying why",
             hint="is this endpoint the API of a unit-master?",
         )

@@ -14,7 +14,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 SOCKET = "/var/run/docker.sock"
 
 _LOOK_AGAIN_S = 1.0  # while waiting for an event that should come
+_JUST_MADE_S = 1.0  # what was created so lately is started without another look
 
 
 class DockerDriver:
@@ -112,12 +113,12 @@ class DockerDriver:
         except DriverError:
             await self._engine.call(f"remove {unit}", made.delete(force=True, v=True), CHANGE_S)
             raise
-        return self._watch.copy(await self._watch.adopt(made.id))
+        return self._watch.copy(self._watch.made(made.id, name, body["Labels"]))
 
     async def start(self, order: Order) -> Copy:
         await self._awake()
         unit = order.placement.unit
-        track = await self._watch.find(unit)
+        track = await self._watch.find(unit, within_s=_JUST_MADE_S)
         if track is None:
             raise DriverError(f"cannot start {unit}: no copy of it is here")
         async with track.lock:
@@ -173,7 +174,7 @@ class DockerDriver:
         self._watch.forget(track)
         self._prepared.pop(unit, None)
 
-    async def events(self) -> AsyncIterator[str]:
+    async def events(self) -> AsyncGenerator[str, None]:
         watching = await self._awake()
         async with self._watch.listening() as queue:
             yield ""
@@ -183,7 +184,7 @@ class DockerDriver:
             if not watching.cancelled():
                 watching.result()
 
-    async def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncIterator[LogLine]:
+    async def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncGenerator[LogLine, None]:
         await self._awake()
         track = await self._watch.find(unit)
         if track is None:

@@ -17,7 +17,7 @@ import aiohttp
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
-from unitfleet.errors import DriverError
+from unitfleet.errors import DriverError, DriverUnavailable
 
 CONNECT_S = 2.0
 INSPECT_S = 5.0
@@ -30,7 +30,7 @@ _BUFFER = 1 << 20  # of a stream: a line longer than twice this would end it
 T = TypeVar("T")
 
 
-class EngineAway(DriverError):
+class EngineAway(DriverUnavailable):
     """The Engine can't be reached or does not answer in time: nothing is known."""
 
 

@@ -9,23 +9,13 @@ from typing import Any
 
 import msgspec
 
-from unit_agent.driver import Copy
+from unit_agent.driver import SYSTEM_WORDS, Copy
 from unit_agent.drivers import docker_request as written
 from unit_agent.drivers.docker_logs import parse_time
 from unit_agent.drivers.docker_request import Kept
 from unit_agent.restart import EXITED, Ended, Exit, RestartAfter
 from unitfleet.model import CopyPhase, Port
 from unitfleet.spec import ServiceType
-
-SYSTEM_WORDS = {
-    CopyPhase.LOADED: ("inactive", "dead"),
-    CopyPhase.STARTING: ("activating", "start"),
-    CopyPhase.RUNNING: ("active", "running"),
-    CopyPhase.STOPPING: ("deactivating", "stop-sigterm"),
-    CopyPhase.RESTARTING: ("activating", "auto-restart"),
-    CopyPhase.FINISHED: ("inactive", "dead"),
-    CopyPhase.FAILED: ("failed", "failed"),
-}
 
 _SIGNALLED = 128  # an exit code above it stands for a signal, as in a shell
 _EVERY_ADDRESS = ("", "0.0.0.0", "::")

@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -83,13 +83,16 @@ class Watch:
             await self._list()
         return [self.copy(track) for track in self._tracks.values()]
 
-    async def find(self, unit: str) -> Track | None:
-        """Return the unit's container, freshly looked at, or None."""
+    async def find(self, unit: str, *, within_s: float = 0.0) -> Track | None:
+        """Return the unit's container, freshly looked at, or None.
+
+        One that was looked at `within_s` seconds ago is not looked at again while events come.
+        """
         if not self._live:
             await self._list()
         track = self._tracks.get(unit)
-        if track is None:
-            return None
+        if track is None or asyncio.get_running_loop().time() - track.looked < within_s:
+            return track
         return await self.look(track)
 
     async def look(self, track: Track) -> Track | None:
@@ -118,6 +121,17 @@ class Watch:
         self._saw(track, seen, began)
         return track
 
+    def made(self, copy_id: str, name: str, labels: Mapping[str, str]) -> Track:
+        """Take up a container that was created this moment, without a look: its start will be followed by one."""
+        entry = {"Id": copy_id, "Names": [name], "Labels": labels, "State": "created", "Created": self._now()}
+        seen = seen_in_list(entry)
+        track = self._tracks.get(seen.unit)
+        if track is None or track.seen.id != copy_id:
+            track = self._tracks[seen.unit] = Track(seen)
+            self._saw(track, seen, asyncio.get_running_loop().time())
+            self.tell(seen.unit)
+        return track
+
     def forget(self, track: Track) -> None:
         """Drop a container that is gone."""
         if self._tracks.get(track.seen.unit) is track:
@@ -143,6 +157,7 @@ class Watch:
         track.begun(loop.time(), afresh=afresh)
         track.beginning = True
         container = self._engine.docker.containers.container(track.seen.id)
+        looked = track.looked
         try:
             await self._engine.call(f"start {unit}", container.start(), CHANGE_S)
         except EngineRefused as error:
@@ -157,6 +172,9 @@ class Watch:
             await self.look(track)
         finally:
             track.beginning = False
+            if track.looked == looked:  # cancelled or unanswered: its events were left to the look above
+                self._refresh(unit, track.seen.id)
+            self.tell(unit)
 
     async def end(self, track: Track) -> None:
         """Stop the container as it was made to be stopped; the Engine kills it when its time is up.
@@ -244,6 +262,8 @@ class Watch:
             return
         if event["Action"] == "create" and track is not None and track.seen.id == actor["ID"]:
             return  # our own, already taken up; one whose call was cancelled is not
+        if event["Action"] == "start" and track is not None and track.seen.id == actor["ID"] and track.beginning:
+            return  # our own: `begin` looks when the Engine has answered
         self._refresh(unit, actor["ID"])
 
     def _refresh(self, unit: str, copy_id: str) -> None:

@@ -9,24 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from unit_agent.driver import Copy, LogLine, Order, Progress, Report
+from unit_agent.driver import SYSTEM_WORDS, Copy, LogLine, Order, Progress, Report
 from unit_agent.restart import Ended, Exit, History, decide
 from unitfleet.errors import DriverError
 from unitfleet.model import CopyPhase
 from unitfleet.spec import RestartPolicy
-
-SYSTEM_WORDS = {
-    CopyPhase.LOADED: ("inactive", "dead"),
-    CopyPhase.STARTING: ("activating", "start"),
-    CopyPhase.RUNNING: ("active", "running"),
-    CopyPhase.STOPPING: ("deactivating", "stop-sigterm"),
-    CopyPhase.RESTARTING: ("activating", "auto-restart"),
-    CopyPhase.FINISHED: ("inactive", "dead"),
-    CopyPhase.FAILED: ("failed", "failed"),
-}
 
 
 @dataclass(slots=True)
@@ -281,16 +271,17 @@ class FakeDriver:
         del self._host._held[unit]
         self._host._tell(unit)
 
-    async def events(self) -> AsyncIterator[str]:
+    async def events(self) -> AsyncGenerator[str, None]:
         queue: asyncio.Queue[str] = asyncio.Queue()
         self._host._watchers[queue] = None
         try:
+            yield ""
             while True:
                 yield await queue.get()
         finally:
             self._host._watchers.pop(queue, None)
 
-    async def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncIterator[LogLine]:
+    async def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncGenerator[LogLine, None]:
         held = self._host._held.get(unit)
         if held is None:
             raise DriverError(f"cannot read the output of {unit}: no copy of it is here")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,16 +114,17 @@ class ProcessDriver:
         logger.info("removed %s", unit)
         self._tell(unit)
 
-    async def events(self) -> AsyncIterator[str]:
+    async def events(self) -> AsyncGenerator[str, None]:
         queue: asyncio.Queue[str] = asyncio.Queue()
         self._watchers.add(queue)
         try:
+            yield ""
             while True:
                 yield await queue.get()
         finally:
             self._watchers.discard(queue)
 
-    async def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncIterator[LogLine]:
+    async def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncGenerator[LogLine, None]:
         directory = await asyncio.to_thread(self._find, unit)
         if directory is None:
             raise DriverError(f"cannot read the output of {unit}: no copy of it is here")

@@ -13,9 +13,11 @@ from typing import Any
 
 from unit_agent.drivers.unit_directory import UnitDirectory
 from unit_agent.supervisor import processes
+from unitfleet import quoting
 from unitfleet.errors import DriverError
 
 START = Path(__file__).parents[1] / "supervisor" / "start.py"
+CORE = Path(quoting.__file__).parents[1]
 CONNECT_S = 5.0
 LEAN = ("-I", "-S", "-OO", "-X", "no_debug_ranges")  # no site, docstrings or columns in memory
 ACCOUNT = ("HOME", "USER", "LOGNAME", "SHELL")  # handed on by an agent that is not root
@@ -114,7 +116,7 @@ def spawn(directory: UnitDirectory, boot_id: str, lock: int, *, start: bool) -> 
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(f"/proc/self/fd/{handle}/control")
             listener.listen(16)
-            words = [sys.executable, *LEAN, str(START), str(directory.path), boot_id]
+            words = [sys.executable, *LEAN, str(START), str(CORE), str(directory.path), boot_id]
             return os.posix_spawn(
                 sys.executable,
                 [*words, str(lock), str(listener.fileno()), *(["start"] if start else [])],

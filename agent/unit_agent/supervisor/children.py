@@ -8,7 +8,7 @@ import os
 from unit_agent.restart import Exit
 from unit_agent.supervisor import launch, processes
 from unit_agent.supervisor.output import Output
-from unit_agent.supervisor.words import expand
+from unitfleet.quoting import expand_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Children:
 
     def spawn(self, command: dict[str, Any], environment: dict[str, str]) -> Child:
         """Start a command, in a session of its own."""
-        words = command["words"] if command["literal"] else expand(command["words"], environment)
+        words = command["words"] if command["literal"] else expand_words(command["words"], environment)
         output = (self._pipes["stdout"][1], self._pipes["stderr"][1])
         pid, report = launch.spawn(self._service, command, words, environment, output)
         process = processes.look(pid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import os
+import sys
 import time
 
 from unit_agent.supervisor import native, plainjson
@@ -120,6 +121,7 @@ def main(directory: str, boot_id: str, lock: int, listener: int, start: bool) ->
     """Run until the unit has ended. The open file `lock` says that we live: no child of ours may hold it."""
     os.set_inheritable(lock, False)
     os.set_inheritable(listener, False)
+    sys.path_importer_cache.clear()  # what the source directories hold: 30 kB, and all is imported by now
     daemon = Daemon(directory, boot_id, listener)
     if start:
         daemon.life.ask_start()

@@ -7,7 +7,7 @@ import os
 from unit_agent.restart import TIMED_OUT, Exit
 from unit_agent.supervisor import processes
 from unit_agent.supervisor.launch import DEFAULT_PATH
-from unit_agent.supervisor.words import parse_environment
+from unitfleet.environment import parse_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def read_files(files: list[tuple[str, bool]]) -> dict[str, str]:
     for path, optional in files:
         try:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                found |= parse_environment(file.read())
+                found.update(parse_file(file.read()))
         except OSError:
             if not optional:
                 raise

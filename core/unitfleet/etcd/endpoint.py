@@ -218,7 +218,7 @@ def _translated(address: str, code: grpc.StatusCode, details: str) -> Exception:
         return RevisionCompacted()
     if details == _NO_SPACE:
         return StoreFull(
-            "cannot write: the store is full",
+            "cannot write: etcd is full (NOSPACE)",
             hint="compact, defragment, then disarm its alarm (etcdctl alarm disarm)",
         )
     if details == _NO_LEASE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from unitfleet.errors import Compacted, LeaseLost, StoreError
@@ -109,7 +109,7 @@ class EtcdStore:
         answer = await self._call(DELETE_RANGE, DeleteRangeRequest(key=key.encode()), Repeat.NEVER)
         return int(answer.header.revision)
 
-    def watch(self, prefix: str, *, start_revision: int) -> AsyncIterator[Batch]:
+    def watch(self, prefix: str, *, start_revision: int) -> AsyncGenerator[Batch, None]:
         """Yield every change under `prefix` from `start_revision` on, a batch a revision; raises `Compacted`."""
         return watch(self._members, prefix, start_revision)
 

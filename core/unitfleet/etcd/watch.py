@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from unitfleet.errors import Compacted
@@ -21,7 +21,7 @@ from unitfleet.store import Batch, Event, EventKind
 logger = logging.getLogger(__name__)
 
 
-async def watch(members: Members, prefix: str, start_revision: int) -> AsyncIterator[Batch]:
+async def watch(members: Members, prefix: str, start_revision: int) -> AsyncGenerator[Batch, None]:
     """Yield every change under `prefix` from `start_revision` on, a batch a revision; raises `Compacted`.
 
     A member that breaks the connection, freezes (noticed within 2.5 s) or has no leader is left for the next.

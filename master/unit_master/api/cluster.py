@@ -10,10 +10,9 @@ import msgspec
 from aiohttp import web
 
 from unit_master.api.backend import BACKEND, Backend, answer, backend_at_revision
-from unit_master.api.machines import Revision
 from unit_master.machines import Clocks, plan_machines
 from unit_master.views import Views, machine_views
-from unitfleet.api import API, ClusterStatus
+from unitfleet.api import API, ClusterStatus, Revision
 from unitfleet.errors import StoreUnavailable
 from unitfleet.model import BrakeOrder, MachineStatus
 
@@ -91,6 +90,7 @@ def _status(backend: Backend) -> ClusterStatus:
         suspect=tuple(machine.name for machine in machines if machine.status == MachineStatus.SUSPECT),
         lost=tuple(machine.name for machine in machines if machine.status == MachineStatus.LOST),
         attention=tuple(unit for unit in units if not unit.ok or unit.pending is not None),
+        unreadable=tuple(view.bad[key] for key in sorted(view.bad)),
     )
 
 

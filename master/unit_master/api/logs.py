@@ -16,9 +16,9 @@ from yarl import URL
 from unit_master.api.backend import WRITE_S, ApiError, Backend, backend_at_revision, flag, number, reader_may_go
 from unit_master.orders import find_machine
 from unit_master.views import Views
-from unitfleet import names
-from unitfleet.api import CopyView, ErrorBody, UnitView
-from unitfleet.errors import NotFound, Refused
+from unit_master.wishes import unknown
+from unitfleet.api import CopyView, ErrorBody, LogLine, UnitView
+from unitfleet.errors import Refused
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +29,6 @@ CONNECT_S = 3.0
 ANSWER_S = 30.0
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
-
-
-class LogLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line that a unit wrote; `stream` is stdout or stderr, `machine` the machine's name."""
-
-    at: float
-    stream: str
-    text: str
-    machine: str = ""
 
 
 async def logs(request: web.Request) -> web.StreamResponse:
@@ -67,8 +58,7 @@ def _copies(backend: Backend, name: str, wanted: str) -> list[CopyView]:
     shown = Views(view).unit(name)
     machine = find_machine(view, wanted) if wanted else ""
     if shown is None:
-        names.validate(name)
-        raise NotFound(f"cannot find unit {name}: it was never submitted", hint="unitctl list-unit-files")
+        raise unknown(name, view.units)
     found = [copy for copy in shown.copies if not machine or copy.machine == machine]
     if not found:
         where = f"on {view.machine_name(machine)}" if machine else "on any machine"

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
 from aiohttp import web
 
 from unit_master.api.backend import BACKEND, ApiError, answer, backend_at_revision, items
 from unit_master.orders import MachineOrder
 from unit_master.views import machine_views
+from unitfleet.api import Revision
 from unitfleet.problems import nearest
-
-
-class Revision(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to an order: the revision it stands at."""
-
-    rev: int
 
 
 async def list_machines(request: web.Request) -> web.Response:

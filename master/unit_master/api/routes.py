@@ -14,7 +14,9 @@ from unitfleet.api import (
     ClusterStatus,
     EndpointView,
     Explanation,
+    LogLine,
     MachineView,
+    Revision,
     StreamMessage,
     UnitFile,
     UnitView,
@@ -60,7 +62,7 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/v1/units/{name}", units.destroy, Changed, status=202),
     Route("GET", "/v1/explain/{name}", units.explain_unit, Explanation, query=(_FRESH,)),
     Route("GET", "/v1/machines", machines.list_machines, MachineView, many=True, query=(_FRESH,)),
-    Route("POST", "/v1/machines/{machine}/{order}", machines.order, machines.Revision, status=202),
+    Route("POST", "/v1/machines/{machine}/{order}", machines.order, Revision, status=202),
     Route(
         "GET",
         "/v1/events",
@@ -78,7 +80,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/v1/logs/{name}",
         logs.logs,
-        logs.LogLine,
+        LogLine,
         query=(
             ("lines", "the last so many (100)"),
             ("follow", "true: go on with what is written from now on"),
@@ -89,8 +91,8 @@ ROUTES: tuple[Route, ...] = (
         streams=True,
     ),
     Route("GET", "/v1/cluster", cluster.show, ClusterStatus, query=(_FRESH,)),
-    Route("POST", "/v1/cluster/hold", cluster.hold, machines.Revision, status=202),
-    Route("POST", "/v1/cluster/release", cluster.release, machines.Revision, status=202),
+    Route("POST", "/v1/cluster/hold", cluster.hold, Revision, status=202),
+    Route("POST", "/v1/cluster/release", cluster.release, Revision, status=202),
     Route(
         "GET",
         "/v1/endpoints",

@@ -80,11 +80,12 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         if error.status < 400:
             raise
         code = _CODES.get(error.status, "invalid_request" if error.status < 500 else "internal")
-        body = ErrorBody(
-            code=code, message=f"cannot {request.method} {request.path[:200]}: {error.reason.lower()}"
-        )
+        allow = error.headers.get("Allow", "")
+        hint = f"allowed: {allow}" if allow else f"{_OPENAPI} lists what there is" if error.status == 404 else ""
+        message = f"cannot {request.method} {request.path[:200]}: {error.reason.lower()}"
+        body = ErrorBody(code=code, message=message, hint=hint)
         response = answer(body, error.status)
-        if allow := error.headers.get("Allow"):
+        if allow:
             response.headers["Allow"] = allow
         return response
     except Exception:  # the outermost edge of a request: a fault of ours must not look like the client's

@@ -10,9 +10,9 @@ from unit_master.api.sse import event_stream
 from unit_master.explain import explain
 from unit_master.view import ClusterView
 from unit_master.views import Views, endpoints
+from unit_master.wishes import unknown
 from unitfleet import names
 from unitfleet.api import Change, Changes, EndpointView, Explanation, Items, UnitFile
-from unitfleet.errors import NotFound
 from unitfleet.model import TargetState
 
 MOST_CHANGES = 5000
@@ -51,7 +51,7 @@ async def show(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     shown = Views(view).unit(name)
     if shown is None:
-        raise _unknown(name)
+        raise unknown(name, view.units)
     return answer(UnitFile(unit=shown, text=view.texts.get(shown.spec, "")))
 
 
@@ -62,7 +62,7 @@ async def explain_unit(request: web.Request) -> web.Response:
     name = request.match_info["name"]
     shown = Views(view).unit(name)
     if shown is None:
-        raise _unknown(name)
+        raise unknown(name, view.units)
     explained = explain(view, name)
     if explained is None:  # a record that can't be read: known, and nothing to schedule
         explained = Explanation(name=name, rev=view.revision, summary=shown.why, machines=())
@@ -99,8 +99,3 @@ def _matching(known: list[str], pattern: str) -> list[str]:
     if fault is not None:
         raise ApiError("invalid_request", f"cannot match {pattern[:80]!a}: {fault}")
     return [name for name in known if name == pattern or names.glob_match(pattern, name)]
-
-
-def _unknown(name: str) -> NotFound:
-    names.validate(name)
-    return NotFound(f"cannot find unit {name}: it was never submitted", hint="unitctl list-unit-files")

@@ -9,6 +9,7 @@ import click
 from unitctl.arguments import registered, units_argument
 from unitctl.client import connect
 from unitctl.context import Invocation
+from unitctl.failures import Failure
 from unitctl.render import escape
 
 
@@ -23,7 +24,12 @@ def command(invocation: Invocation, units: tuple[str, ...]) -> None:
     api = connect(invocation)
     found = registered(api, units, templates=True)
     for number, name in enumerate(found):
-        text = api.unit(name).text
+        file = api.unit(name)
+        text = file.text
+        if not text:
+            raise Failure(
+                f"cannot show the file of {name}: {file.unit.why or 'it is empty'}", see=f"unitctl status {name}"
+            )
         if len(found) > 1:
             sys.stdout.write(f"{chr(10) if number else ''}# {name}\n")
         sys.stdout.write(escape(text, keep="\n\t") if sys.stdout.isatty() else text)

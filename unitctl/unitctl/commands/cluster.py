@@ -71,6 +71,12 @@ def report(cluster: ClusterStatus, style: Style) -> list[str]:
         ("Brake", brake),
     ]
     lines = [f"{f'{title}:':>10} {text}" for title, text in fields if text]
+    if cluster.unreadable:
+        lines += [
+            "",
+            "what stands in the store and can't be read; it is left alone, and etcdctl del KEY removes it:",
+        ]
+        lines += [f"  {escape(why)}" for why in cluster.unreadable]
     lines.append("")
     if not cluster.attention:
         lines.append("every unit is as wanted")

@@ -8,11 +8,12 @@ import sys
 import click
 
 from unitctl.arguments import MachineName, output_option, registered, units_argument
-from unitctl.client import Api, LogLine, connect
+from unitctl.client import Api, connect
 from unitctl.context import Invocation
 from unitctl.failures import INTERRUPTED, OK
 from unitctl.render import Style, escape, json_line, moment, out, say
 from unitctl.stream import Ended, Line, LogFeed, Lost, Read
+from unitfleet.api import LogLine
 
 
 @click.command(short_help="Show what units wrote.")

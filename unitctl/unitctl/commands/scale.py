@@ -79,7 +79,7 @@ def command(
     for source in resolve(api, plan.start, os.environ, replace=False):
         if source.warning:
             warn(source.warning)
-        change = Change(name=source.name, text=source.text, target=TargetState.LAUNCHED)
+        change = Change(name=source.name, text=source.text, target=TargetState.LAUNCHED, file=source.path)
         wishes.append(Wish(change, Goal.START))
     carry_out(api, wishes, Patience(timeout, no_block, for_place), invocation, output)
 

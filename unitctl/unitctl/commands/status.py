@@ -7,12 +7,12 @@ import sys
 import click
 
 from unitctl.arguments import output_option, registered, units_argument
-from unitctl.client import Api, LogLine, connect
+from unitctl.client import Api, connect
 from unitctl.context import Invocation
 from unitctl.failures import NOT_PLACED, OK, raise_all
 from unitctl.phrases import addresses, considered, copy_state, refusals
 from unitctl.render import Style, age, escape, items_json, json_line, moment, out, short
-from unitfleet.api import CopyView, UnitView
+from unitfleet.api import CopyView, LogLine, UnitView
 from unitfleet.errors import NotFound, UnitfleetError
 from unitfleet.model import Happening, TargetState
 

@@ -39,7 +39,7 @@ def command(invocation: Invocation, units: tuple[str, ...], replace: bool, outpu
         elif source.text is None and output == "table":
             out(f"{source.name}  is registered already")
     wishes = [
-        Wish(Change(name=source.name, text=source.text, replace=replace), None)
+        Wish(Change(name=source.name, text=source.text, replace=replace, file=source.path), None)
         for source in sources
         if source.text is not None
     ]

@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -93,13 +94,14 @@ def _await_machines(layout: Layout, record: Record) -> None:
 
     wanted = {"process", "docker"} if Engine(record.docker_socket).answers() else {"process"}
 
-    def missing() -> str:
+    def missing(name: str) -> str:
         found = [machine for machine in api.machines()[1] if machine.status == "ready"]
         ready = {machine.id for machine in found if wanted <= set(machine.drivers)}
-        absent = [name for name in MACHINES if machine_id(layout.state(name)) not in ready]
-        return f"the leader does not hold {', '.join(absent)} for ready" if absent else ""
+        held = machine_id(layout.state(name)) in ready
+        return "" if held else f"the leader does not hold it for ready with {' and '.join(sorted(wanted))}"
 
-    await_ready(layout, MASTERS[0], record.processes[MASTERS[0]], missing, READY_S)
+    for name in MACHINES:
+        await_ready(layout, name, record.processes[name], partial(missing, name), READY_S)
 
 
 def _make_secret(path: Path) -> None:

@@ -1,0 +1,32 @@
+"""How a daemon is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Sequence
+
+
+async def until_told(work: Awaitable[None], signals: Sequence[signal.Signals]) -> str:
+    """Run `work` until it ends or one of `signals` comes, which cancels it; return that signal's name, or ""."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    told: list[str] = []
+
+    def stop(name: str) -> None:
+        told.append(name)
+        task.cancel()
+
+    for each in signals:
+        loop.add_signal_handler(each, stop, each.name)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        task.uncancel()
+    finally:
+        for each in signals:
+            loop.remove_signal_handler(each)
+    return told[0] if told else ""
