@@ -68,7 +68,13 @@ async def serve(config: AgentConfig) -> None:
             await stack.enter_async_context(serving(tcp_app(agent, cluster_key), listening))
             if config.socket:
                 await stack.enter_async_context(_local_socket(agent, Relay(store, local), Path(config.socket)))
-            logger.info("began as machine %s (%s), asked on %s:%d", facts.id, facts.name, *config.listen_address)
+            logger.info(
+                "began as machine %s (%s), asked on %s:%d",
+                facts.id,
+                facts.name,
+                config.listen_address[0],
+                facts.port,
+            )
             told = await until_told(_run(agent, config), (signal.SIGTERM, signal.SIGINT))
             logger.info("stopped by %s; units run on", told)
 

@@ -198,6 +198,8 @@ class Reports:
         told.stands = value
         told.stood_phase = phase
         told.written_at = now
+        if phase is CopyPhase.GONE:  # a stay has ended: the next one has a pace of its own
+            told.written_at = told.at_once = float("-inf")
         if value is None and told.wanted is None:
             del self._told[unit]
 

@@ -17,6 +17,7 @@ import pytest
 from harness.api_stub import ApiServer, Fleet
 from harness.api_views import failed, machine, pending, placed, pulling, running, starting, unit
 from unitctl.context import save
+from unitctl.transport import READ_S
 from unitfleet.api import ErrorBody
 from unitfleet.model import Happening, TargetState
 
@@ -258,6 +259,15 @@ def test_a_unit_destroyed_meanwhile_ends_the_wait(fleet: Fleet, unitctl: Unitctl
 def test_endpoints_are_tried_in_turn(server: ApiServer, tmp_path: Path) -> None:
     done = Unitctl(tmp_path, f"{dead_endpoint()},unix://{tmp_path}/none.sock,{server.url}")("start", "a")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_read_leaves_a_frozen_master_for_the_next(server: ApiServer, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as frozen:  # the kernel accepts, and nobody ever answers
+        endpoints = f"127.0.0.1:{frozen.getsockname()[1]},{server.url}"
+        began = time.monotonic()
+        done = Unitctl(tmp_path, endpoints)("list-units")
+        assert done.returncode == 0, done.stderr
+        assert time.monotonic() - began < 2 * READ_S
 
 
 def test_a_dead_api_says_what_was_tried_and_why_it_failed(tmp_path: Path) -> None:

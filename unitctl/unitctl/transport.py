@@ -17,6 +17,8 @@ from unitfleet.errors import OutcomeUnknown
 
 CONNECT_S = 3.0
 ANSWER_S = 15.0
+READ_S = 3.0
+"""A master that has not answered a read after so long may be frozen: the next is asked, while there is one."""
 
 # The code of an answer that Unitfleet did not write.
 FOREIGN = "foreign"
@@ -63,11 +65,14 @@ class Transport:
         """
         reasons: list[str] = []
         unavailable: Answer | None = None
-        for endpoint in tuple(self._endpoints):
+        untried = list(self._endpoints)
+        while untried:
+            endpoint = untried.pop(0)
             connection = None
+            patience = min(READ_S, answer_s) if method == "GET" and untried else answer_s
             try:
                 connection = self.open(endpoint)
-                answer = self._ask(connection, endpoint, method, path, body, answer_s)
+                answer = self._ask(connection, endpoint, method, path, body, patience)
             except (OSError, http.client.HTTPException) as error:
                 if connection is not None and method != "GET":
                     raise OutcomeUnknown(

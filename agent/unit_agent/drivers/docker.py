@@ -95,7 +95,7 @@ class DockerDriver:
             self._owner,
             order,
             image=await self._image(order),
-            file_environment=await asyncio.to_thread(_file_environment, order),
+            file_environment=await asyncio.to_thread(_file_environment, order) if _has_files(order) else [],
             present=os.path.exists,
         )
         try:
@@ -302,6 +302,10 @@ class DockerDriver:
                 if await queue.get() is None:
                     return False
             return False
+
+
+def _has_files(order: Order) -> bool:
+    return order.spec.container is not None and bool(order.spec.container.environment_files)
 
 
 def _file_environment(order: Order) -> list[tuple[str, str]]:

@@ -36,9 +36,14 @@ def spawn(
     What the pipe brings before its end is why the program could not be run.
     """
     reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _run(service, command, words, environment, output, writer)
+    # until the child has let go of our handlers, a signal to it would be taken for one to us, and be lost
+    before = _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _run(service, command, words, environment, output, writer)
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
     os.close(writer)
     os.set_blocking(reader, False)
     return pid, reader
