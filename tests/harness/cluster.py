@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -390,7 +391,8 @@ class Cluster:
         wanted = 2 if isinstance(self._site, Lab) else 1
         views = await self.machine_views()
         ready = [view for view in views.values() if view.status == "ready" and len(view.drivers) == wanted]
-        return len(ready) == len(self._names)
+        serve = await asyncio.gather(*(asyncio.to_thread(_serves, endpoint) for endpoint in self.endpoints))
+        return len(ready) == len(self._names) and all(serve)
 
     async def _names_of_units(self) -> set[str]:
         return {view.name for view in (await asyncio.to_thread(self._api().units)).items}
@@ -429,3 +431,12 @@ def _directory() -> Iterator[Path]:
         yield root
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+def _serves(endpoint: str) -> bool:
+    """Whether the master there knows the cluster and hears the store."""
+    try:
+        with urllib.request.urlopen(f"{endpoint}/readyz", timeout=2.0) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
