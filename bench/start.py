@@ -1,0 +1,226 @@
+"""bench/start: how soon a unit runs, and how near a hundred containers come to the Engine's own pace."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import queue
+import resource
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from measure import (
+    PROCESS,
+    Bench,
+    at_least,
+    at_most,
+    container,
+    cpu_s,
+    main,
+    running_containers,
+    say,
+    started_at,
+)
+
+from harness.cluster import Cluster
+from harness.engines import Engines
+from harness.image import IMAGE
+from harness.sites import Lab
+
+HOSTS = 5
+CONCURRENCY = (5, 10, 20)  # requests at a time to all Engines together
+AIMS = {"host": at_least(0.9), "bridge": at_least(0.95)}
+CPU_AIM_MS = at_most(10)
+
+
+async def measure(bench: Bench) -> None:
+    if bench.wants("process"):
+        async with Cluster.on_loopback(bench.directory) as cluster:
+            await latency(bench, cluster, "process, 1 unit", "one.service", PROCESS, 0.5)
+    if bench.wants("docker") or bench.wants("rate"):
+        if reason := Engines.available():
+            say(f"no containers are measured: it {reason}")
+            return
+        async with Cluster.in_lab(bench.directory, hosts=HOSTS) as cluster:
+            if bench.wants("docker"):
+                text = container(IMAGE, "host")
+                await latency(bench, cluster, "docker, 1 warm unit", "one.container", text, 1.0)
+            if bench.wants("rate"):
+                for network in ("host", "bridge"):
+                    await rate(bench, cluster, network)
+
+
+async def latency(bench: Bench, cluster: Cluster, case: str, name: str, text: str, aim_s: float) -> None:
+    """Measure the whole `unitctl start`, from its process's start to its end: it returns when the unit runs."""
+    say(f"{case}: from `unitctl start` to running")
+    cluster.write(name, text)
+    took = []
+    for run in range(bench.runs * 3 + 1):
+        started = await cluster.must("start", name)
+        await cluster.must("destroy", name.split(".")[0])
+        if run > 0:  # the first one is everybody's first
+            took.append(started.took_s)
+    bench.figure(f"unitctl start, {case}", took, "s", at_most(aim_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Containers a second, and CPU milliseconds a container of whoever took part."""
+
+    per_s: float
+    cpu_ms: dict[str, float]
+
+
+async def rate(bench: Bench, cluster: Cluster, network: str) -> None:
+    """Start containers over all hosts, by hand and through Unitfleet in turn, in the same minutes."""
+    count = 40 if bench.quick else 100
+    case = f"{count} containers, {HOSTS} hosts, {network} network"
+    say(f"{case}: the Engine's own pace beside ours, in turn")
+    raw: dict[int, list[float]] = {each: [] for each in CONCURRENCY}
+    ours: list[Round] = []
+    for _ in range(bench.runs):
+        for concurrency in CONCURRENCY:
+            raw[concurrency].append(await asyncio.to_thread(raw_round, cluster, network, count, concurrency))
+        ours.append(await our_round(cluster, network, count))
+        paces = " ".join(f"{rates[-1]:.2f}" for rates in raw.values())
+        say(f"  Engine {paces}, Unitfleet {ours[-1].per_s:.2f} containers/s")
+    best = max(raw, key=lambda concurrency: statistics.median(raw[concurrency]))
+    bench.figure(f"Engine alone, {case}, {best} at a time", raw[best], "containers/s")
+    bench.figure(f"Unitfleet, {case}", [each.per_s for each in ours], "containers/s")
+    ratios = [each.per_s / alone for each, alone in zip(ours, raw[best], strict=True)]
+    bench.figure(f"Unitfleet relative to the Engine, {case}", ratios, "ratio", AIMS[network])
+    for who in ours[0].cpu_ms:
+        aim = CPU_AIM_MS if who == "agents and masters" else None
+        bench.figure(f"CPU of {who}, {case}", [each.cpu_ms[who] for each in ours], "ms/container", aim)
+
+
+async def our_round(cluster: Cluster, network: str, count: int) -> Round:
+    """Time one command that starts `count` units, up to the last container's start by the Engines' word."""
+    cluster.write("box@.container", container(IMAGE, network) + "Spread=rack\n")
+    leader = await cluster.leader()
+    assert leader is not None
+    pids = {
+        "agents": [machine.agent.pid for machine in cluster.machines],
+        "masters": [master.pid for master in cluster.masters],
+        "etcd": [member.pid for member in cluster.etcd.members],
+    }
+    before = {who: cpu_s(held) for who, held in pids.items()}
+    commands = _children_cpu_s()
+    began = time.time()
+    await cluster.must("start", f"box@<1..{count}>")
+    used = {who: (cpu_s(held) - before[who]) * 1e3 / count for who, held in pids.items()}
+    used["unitctl"] = (_children_cpu_s() - commands) * 1e3 / count
+    used["agents and masters"] = used["agents"] + used["masters"]
+    copies = await asyncio.to_thread(running_containers, cluster, cluster.machines)
+    assert len(copies) == count, f"{len(copies)} of {count} units run"
+    last = max((await asyncio.to_thread(started_at, cluster, copies)).values())
+    await cluster.must("destroy", "box@*")
+    return Round(count / (last - began), used)
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+# --- the Engine alone
+
+
+class Connection(http.client.HTTPConnection):
+    """One kept connection to an Engine, without any library between."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the Engine's socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self._path))
+
+    def call(self, method: str, path: str, body: object = None) -> bytes:
+        """Return the answer; raises `RuntimeError` for a refusal."""
+        text = None if body is None else json.dumps(body)
+        self.request(method, f"/v1.41{path}", text, {"Content-Type": "application/json"})
+        response = self.getresponse()
+        answer = response.read()
+        if response.status >= 400:
+            raise RuntimeError(f"{method} {path}: {response.status} {answer[:200]!r}")
+        return answer
+
+
+def raw_round(cluster: Cluster, network: str, count: int, concurrency: int) -> float:
+    """Create and start containers with `concurrency` workers, host by host in turn; containers a second."""
+    sockets = engine_sockets(cluster)
+    made: list[tuple[int, str]] = []
+    body = {
+        "Image": IMAGE,
+        "Cmd": ["sleep", "100000"],
+        "Labels": {"bench": "raw"},
+        "HostConfig": {"NetworkMode": network},
+    }
+
+    def start(connections: list[Connection], number: int) -> None:
+        host = number % len(sockets)
+        copy_id = json.loads(connections[host].call("POST", "/containers/create", body))["Id"]
+        made.append((host, copy_id))
+        connections[host].call("POST", f"/containers/{copy_id}/start")
+
+    def remove(connections: list[Connection], number: int) -> None:
+        host, copy_id = made[number]
+        connections[host].call("DELETE", f"/containers/{copy_id}?force=1")
+
+    took = spread(sockets, count, concurrency, start)
+    spread(sockets, len(made), max(CONCURRENCY), remove)
+    return count / took
+
+
+def engine_sockets(cluster: Cluster) -> list[Path]:
+    """Return where the Engine of each host answers."""
+    site = cluster._site
+    assert isinstance(site, Lab)
+    return [site.engines.socket(machine.host) for machine in cluster.machines]
+
+
+def spread(
+    sockets: list[Path], count: int, concurrency: int, work: Callable[[list[Connection], int], None]
+) -> float:
+    """Do `count` things with `concurrency` workers; return the seconds that all took, raise what one raised."""
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in range(count):
+        waiting.put(number)
+    failures: list[Exception] = []
+
+    def serve() -> None:
+        connections = [Connection(path) for path in sockets]
+        try:
+            while not failures:
+                work(connections, waiting.get_nowait())
+        except queue.Empty:
+            pass
+        except Exception as error:  # raised below, in the thread that waits
+            failures.append(error)
+        finally:
+            for connection in connections:
+                connection.close()
+
+    workers = [threading.Thread(target=serve) for _ in range(concurrency)]
+    began = time.perf_counter()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    took = time.perf_counter() - began
+    if failures:
+        raise failures[0]
+    return took
+
+
+if __name__ == "__main__":
+    main("start", __doc__, ("process", "docker", "rate"), measure, runs=5, quick_runs=1, limit_s=1800)
