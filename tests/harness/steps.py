@@ -17,7 +17,7 @@ import msgspec
 from unit_agent.driver import Copy
 from unit_agent.fence import renewal
 from unit_agent.reconcile import Step, plan, report
-from unit_master.actions import Action
+from unit_master.actions import Action, Lose
 from unit_master.apply import Scribe
 from unit_master.machines import Clocks, Wait, plan_machines
 from unit_master.reconcile import plan_units
@@ -41,6 +41,7 @@ from unitfleet.store import Compare, Op, Put, absent, created_at, holds, unchang
 TEXT = "[Service]\nExecStart=/bin/sleep 1000\n"
 STRICT_TEXT = TEXT + "# strict\n"
 """Read as a strict unit here; unit files can't say so yet."""
+STRICT_SPEC = hashlib.sha256(STRICT_TEXT.encode()).hexdigest()
 
 
 def read(name: str, text: str) -> UnitSpec:
@@ -172,7 +173,16 @@ class Steps:
         return found
 
     async def lands(self, held: Held) -> bool:
-        """Let a planned transaction reach the store; return whether its compares held."""
+        """Let a planned transaction reach the store; return whether its compares held.
+
+        One that declares a machine with strict units lost comes at the end of the leader's wait: by then the
+        deadline of every copy that was not renewed since the wait began has passed.
+        """
+        for action in held.actions:
+            if isinstance(action, Lose) and action.fence_revision is not None:
+                fence = await self.store.get(keys.fence(action.machine))
+                if (fence.mod_revision if fence else 0) == action.fence_revision:
+                    self.deadline_passes(action.machine)
         return (await self.store.txn(held.compares, held.ops)).succeeded
 
     async def leader(self, rounds: int = 30) -> None:
@@ -213,6 +223,19 @@ class Steps:
         machine.seen = {keys.split(kv.key)[2]: codec.decode(kv.value, Placement) for kv in listing.items}
         machine.seen_revisions = {keys.split(kv.key)[2]: kv.mod_revision for kv in listing.items}
 
+    def wants_fence(self, name: str) -> list[str]:
+        """Return the strict units that the agent last saw wanted launched."""
+        seen = self.machines[name].seen
+        return sorted(u for u, p in seen.items() if p.spec == STRICT_SPEC and p.wanted is Wanted.LAUNCHED)
+
+    def deadline_passes(self, name: str) -> None:
+        """Let the fence's deadline pass: the agent, or its warden, has ended every strict copy."""
+        machine = self.machines[name]
+        machine.fenced = False
+        for unit, copy in machine.copies.items():
+            if copy.spec == STRICT_SPEC and copy.executing:
+                machine.copies[unit] = replace(copy, phase=CopyPhase.LOADED, active="inactive", sub="dead")
+
     async def renews(self, name: str, unit: str) -> bool:
         """Let the agent renew its fence for a strict unit as it last saw it; return whether that held."""
         machine = self.machines[name]
@@ -221,8 +244,9 @@ class Steps:
         compares, ops = renewal(
             name, f"{name}-{machine.nonces}", machine.renewals, machine.presence_revision, seen
         )
-        machine.fenced = (await self.store.txn(compares, ops)).succeeded
-        return machine.fenced
+        renewed = (await self.store.txn(compares, ops)).succeeded
+        machine.fenced |= renewed  # what failed leaves the former deadline as it was
+        return renewed
 
     def acts(self, name: str, most: int = 100) -> None:
         """Let the agent carry out at most `most` steps of its plans on what it last saw."""
@@ -232,6 +256,8 @@ class Steps:
                 if most == 0:
                     return
                 most -= 1
+                if action.step is Step.START and machine.seen[unit].spec == STRICT_SPEC and not machine.fenced:
+                    break  # a strict copy starts only by a renewal
                 self._step(machine, unit, action.step)
 
     async def reports(self, name: str) -> None:
@@ -256,6 +282,9 @@ class Steps:
     async def round(self, name: str) -> None:
         """Let the agent see, act and report once."""
         await self.sees(name)
+        for unit in self.wants_fence(name):
+            if not self.machines[name].fenced:
+                await self.renews(name, unit)
         self.acts(name)
         await self.reports(name)
 
@@ -282,7 +311,7 @@ class Steps:
     def power_off(self, name: str) -> None:
         """End every process of the machine at once."""
         machine = self.machines[name]
-        machine.alive = False
+        machine.alive = machine.fenced = False
         machine.copies = {
             unit: replace(copy, phase=CopyPhase.LOADED, active="inactive", sub="dead")
             for unit, copy in machine.copies.items()

@@ -81,6 +81,11 @@ def differences(world: World) -> list[str]:
                 unit.value.restart,
             ):
                 found.append(f"I5, I8: {name} on {machine} is not the copy that is wanted")
+    places = {name: [m.name for m in world.machines.values() if name in m.host.running()] for name in UNITS}
+    if set(places["a.service"]) & set(places["b.service"]):
+        found.append("I7: two units in conflict run on one machine")
+    if places["c.service"] and places["d.service"] and places["c.service"] != places["d.service"]:
+        found.append("I7: MachineOf does not hold")
     return found + leftovers(view)
 
 

@@ -10,11 +10,13 @@ import random
 
 import pytest
 
-from harness.steps import Held, Steps
+from harness.steps import STRICT_TEXT, Held, Steps
 from unit_master.view import ClusterView
 from unitfleet.model import MachineStatus, TargetState, UnitState, Wanted
 
 UNITS = {"a.service": "Conflicts=b.service", "b.service": "", "c.service": "", "d.service": "MachineOf=c.service"}
+STRICT = "s.service"
+WITH_STRICT = {STRICT: "", "a.service": ""}
 MACHINES = ("m1", "m2", "m3", "m4")
 STEPS = 60
 
@@ -22,9 +24,10 @@ STEPS = 60
 class Walk:
     """One walk: draws steps, keeps what was delayed, and checks."""
 
-    def __init__(self, seed: int, steps: Steps) -> None:
+    def __init__(self, seed: int, steps: Steps, units: dict[str, str] = UNITS) -> None:
         self.dice = random.Random(seed)
         self.steps = steps
+        self.units = units
         self.delayed: list[tuple[int, Held]] = []
         self.late_states: list[tuple[str, UnitState]] = []
         self.terms = 0
@@ -44,6 +47,9 @@ class Walk:
             (0.5, self.drains),
             (0.5, self.removes),
             (0.7, self.report_is_late),
+            (4 if STRICT in self.units else 0, self.renews),
+            (2 if STRICT in self.units else 0, self.deadline_passes),
+            (8 if STRICT in self.units else 0, self.agent_rounds),
         ]
         move = self.dice.choices([move for _, move in moves], [weight for weight, _ in moves])[0]
         self.trace.append(move.__name__)
@@ -81,6 +87,11 @@ class Walk:
         elif machine.reaches_store:
             await self.steps.reports(machine.name)
 
+    async def agent_rounds(self) -> None:
+        machine = self.dice.choice(list(self.steps.machines.values()))
+        if machine.alive and machine.reaches_store:
+            await self.steps.round(machine.name)
+
     async def report_is_late(self) -> None:
         machine = self.dice.choice(list(self.steps.machines.values()))
         for key, state in await self.steps.states(machine.name):
@@ -92,16 +103,28 @@ class Walk:
                 await self.steps._put_state((key, state))
             self.late_states.clear()  # a newer report of an agent never lands before an older one
 
+    async def renews(self) -> None:
+        machine = self.dice.choice(list(self.steps.machines.values()))
+        if machine.alive and machine.reaches_store:
+            for unit in self.steps.wants_fence(machine.name):
+                await self.steps.renews(machine.name, unit)
+
+    async def deadline_passes(self) -> None:
+        """Only of a machine that can't renew: dead, cut off, or with nothing left to renew for."""
+        machine = self.dice.choice(list(self.steps.machines.values()))
+        if not (machine.alive and machine.reaches_store and self.steps.wants_fence(machine.name)):
+            self.steps.deadline_passes(machine.name)
+
     async def wishes(self) -> None:
-        name = self.dice.choice(list(UNITS))
+        name = self.dice.choice(list(self.units))
         now = self.steps.acknowledged.get(name)
         view = await self.steps.view()
         if name not in view.units or now is TargetState.DESTROYED:
-            await self.steps.create(name, UNITS[name])
+            await self.steps.create(name, self.units[name], text=STRICT_TEXT if name == STRICT else "")
         elif now is TargetState.LAUNCHED and self.dice.random() < 0.3:
             await self.steps.restart(name)
         else:
-            await self.steps.wish(name, self.dice.choice(list(TargetState)))
+            await self.steps.wish(name, self.dice.choice((*TargetState, *[TargetState.LAUNCHED] * 4)))
 
     async def cuts_or_heals(self) -> None:
         machine = self.dice.choice(list(self.steps.machines.values()))
@@ -140,6 +163,7 @@ class Walk:
             await self.steps.order(name, removed_join=entry.value.join)
 
     def always(self) -> None:
+        assert len(self.steps.runs(STRICT)) <= 1, f"I2: a strict unit runs on {self.steps.runs(STRICT)}"
         for machine in self.steps.machines.values():
             for (copy, number), starts in machine.births.items():
                 assert number == 0 or starts <= 1 + self.reboots(machine.name), (
@@ -159,7 +183,7 @@ class Walk:
             await self.delayed_lands()
         await self.steps.rest(rounds=60)
         view = await self.steps.view()
-        for name in UNITS:
+        for name in self.units:
             wanted = self.steps.acknowledged.get(name)
             running = self.steps.runs(name)
             if wanted is TargetState.DESTROYED or wanted is None:
@@ -198,12 +222,13 @@ class Walk:
                 )
 
 
+@pytest.mark.parametrize("units", [UNITS, WITH_STRICT], ids=["ordinary", "strict"])
 @pytest.mark.parametrize("first", range(0, 300, 30))
-async def test_thirty_random_walks_keep_every_promise(first: int) -> None:
+async def test_thirty_random_walks_keep_every_promise(first: int, units: dict[str, str]) -> None:
     for seed in range(first, first + 30):
-        walk = Walk(seed, await Steps.of(*MACHINES))
+        walk = Walk(seed, await Steps.of(*MACHINES), units)
         try:
-            for _ in range(STEPS):
+            for _ in range(STEPS if units is UNITS else 2 * STEPS):
                 await walk.step()
             await walk.ends()
         except AssertionError as error:
