@@ -136,12 +136,19 @@ class Election:
             await on_term(term)
             raise TermOver("the leader's work ended")
 
+        task = asyncio.current_task()
+        assert task is not None
+        asked_to_end = task.cancelling()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(decide(), name="lead")
                 tasks.create_task(self._renew(term), name="renew term")
         except* TermOver as over:
             logger.warning("term %d is over: %s", term.create_revision, over.exceptions[0])
+        # Python before 3.11.3 leaves the group's own cancellation counted on this task, and the next timeout
+        # would end it for good: a master that never leads again
+        while task.cancelling() > asked_to_end:
+            task.uncancel()
 
     async def _renew(self, term: Term) -> None:
         loop = asyncio.get_running_loop()
