@@ -2,14 +2,59 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+from hypothesis import settings
 
-SHARED_PORTS = ("test_demo.py", "test_cluster.py")
-"""Files whose ad servers want the same ports of this host."""
+from harness.effort import FEW, examples
+from harness.side_by_side import SideBySide, place, schedule
+
+# how long an example takes says nothing on a shared machine
+settings.register_profile("shared machine", deadline=None, max_examples=examples(100, 25))
+settings.load_profile("shared machine")
+
+# A shell has what it runs in the background ignore ctrl-C, and all that those start would ignore it, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+STORIES = frozenset(
+    {
+        "test_audit_kill.py",
+        "test_bad_input.py",
+        "test_bootstrap_etcd.py",
+        "test_central_search.py",
+        "test_checks.py",
+        "test_demo.py",
+        "test_doctor.py",
+        "test_etcd_identities.py",
+        "test_etcd_protecting.py",
+        "test_etcd_roles.py",
+        "test_figures.py",
+        "test_identities.py",
+        "test_log_shipping.py",
+        "test_logs.py",
+        "test_net_cluster.py",
+        "test_policy.py",
+        "test_secrets_cluster.py",
+        "test_termination.py",
+        "test_thousand_units.py",
+        "test_two_versions.py",
+        "test_unitctl_net.py",
+    }
+)
+"""Files of tests/functional with the marker `story`: cluster after cluster of real daemons, for minutes in all."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, and files that share something of this host, in one process (pytest -n)."""
+@pytest.hookimpl(tryfirst=True)  # before the marks are looked at
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark stories; sort tests where they are shared out to several processes (pytest -n)."""
     for item in items:
-        name = "shared ports" if item.path.name in SHARED_PORTS else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(name))
+        if item.path.name in STORIES and item.path.parent.name == "functional":
+            item.add_marker("story")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: place(item.path))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config) -> SideBySide | None:
+    """Share the whole run out as `harness.side_by_side` says; `--fast` is shared out by pytest's own way."""
+    return None if FEW else schedule(config)

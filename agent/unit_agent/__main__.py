@@ -24,13 +24,14 @@ def main() -> None:
     """Run until SIGTERM; exit 2 for a bad configuration, 3 when the identity is in use elsewhere, 1 on a fault."""
     if sys.argv[1:2] == ["local"]:
         raise SystemExit(local.main(sys.argv[2:]))
-    # the daemon's libraries take their time: `unit-agent local` does without
-    from unit_agent.daemon import serve
-    from unit_agent.settings import AgentConfig
+    from unit_agent.settings import AgentConfig  # not for `unit-agent local`
 
     try:
         config = load(PROGRAM, AgentConfig, sys.argv[1:], os.environ)
         logs.set_up(PROGRAM, config.log_format, config.log_level)
+        # its libraries take their time: --help, --check and a bad configuration do without
+        from unit_agent.daemon import serve
+
         asyncio.run(serve(config))
     except InvalidConfig as error:
         fail(PROGRAM, error)

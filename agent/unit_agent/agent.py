@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
 from unit_agent.backoff import Backoff, pause
+from unit_agent.checks.source import HealthSource, NoChecks
 from unit_agent.copies import Copies
-from unit_agent.driver import Copy, Driver, LogLine
+from unit_agent.driver import Copy, Driver, Order
+from unit_agent.duty import Duty, keep_running
 from unit_agent.happenings import happening
 from unit_agent.holds import Holds
 from unit_agent.local_copy import LocalCopy
@@ -23,13 +26,15 @@ from unit_agent.machine import Facts
 from unit_agent.presence import PresenceKeeper
 from unit_agent.reconcile import report
 from unit_agent.reports import Reports
+from unit_agent.secrets.delivery import Delivery, NoDelivery
+from unit_agent.secrets.given import Given
 from unit_agent.status import AgentStatus, UnitStatus
 from unit_agent.sync import Sync
 from unit_agent.texts import Texts
 from unit_agent.timings import Timings
-from unit_agent.worker import MayStart, Worker
+from unit_agent.worker import MayStart, Permit, Worker, everything_permitted
 from unitfleet.errors import NotFound, Refused
-from unitfleet.model import Resources, UnitState, Wanted
+from unitfleet.model import CopyPhase, Resources, UnitState, Wanted
 from unitfleet.store import Store
 
 logger = logging.getLogger(__name__)
@@ -56,16 +61,33 @@ class Agent:
         measure: Callable[[], Resources] | None = None,
         starts_at_once: int = STARTS_AT_ONCE,
         may_start: MayStart = lambda placement: None,
+        permit: Permit = everything_permitted,
+        private_key: str = "",
+        delivery: Delivery | None = None,
     ) -> None:
         self.facts = facts
         self._timings = timings
+        self._rng = rng
         self._tasks: asyncio.TaskGroup | None = None
+        self.duties: list[Duty] = []
+        self.health: HealthSource = NoChecks()
         self.copies = Copies(timings, rng, self._copy_changed, self._driver_known)
         for driver in drivers:
             self.copies.add(driver)
         self.sync = Sync(store, local, facts.id, timings, rng, self._placements_changed, self._placements_listed)
         self.texts = Texts(store, local, facts.specifiers)
         self.holds = Holds(local, facts.id)
+        self.secrets = Given(
+            store,
+            local,
+            facts.id,
+            private_key,
+            delivery or NoDelivery(),
+            self.sync,
+            timings,
+            rng,
+            self._secrets_changed,
+        )
         self.presence = PresenceKeeper(
             store,
             local,
@@ -94,8 +116,10 @@ class Agent:
             lambda: Backoff(rng, *timings.unit_retry_s),
             starts_at_once,
             may_start,
+            self.secrets,
             self._tell,
-            self._happened,
+            self.happened,
+            permit,
         )
         self._tidy = asyncio.Event()
 
@@ -103,15 +127,20 @@ class Agent:
         """Serve this machine until cancelled."""
         await self.sync.load()
         await self.holds.load()
+        await self.secrets.load()
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 for name in self.copies.drivers:
                     self._tasks.create_task(self.copies.watch(name), name=f"driver {name}")
                 self._tasks.create_task(self.presence.run(), name="presence")
                 self._tasks.create_task(self.sync.run(), name="sync")
+                self._tasks.create_task(self.secrets.run(), name="secrets")
                 self._tasks.create_task(self.reports.run(), name="reports")
                 self._tasks.create_task(self._work(), name="work")
                 self._tasks.create_task(self._tidy_up(), name="tidy up")
+                for duty in self.duties:
+                    pace = Backoff(self._rng, *self._timings.unit_retry_s)
+                    self._tasks.create_task(keep_running(duty, pace), name=duty.name)
         except BaseExceptionGroup as group:
             raise_refusal(group)
             raise
@@ -122,6 +151,14 @@ class Agent:
         if self._tasks is not None:
             self._tasks.create_task(self.copies.watch(driver.name), name=f"driver {driver.name}")
         self.presence.rewrite()
+
+    async def order(self, unit: str) -> Order | None:
+        """Return the unit's placement here with its text read, or None when it has none.
+
+        Raises `StoreError`, `NotFound` or `InvalidUnit` when its text can't be had (`Texts.order`).
+        """
+        wanted = self.sync.placements.get(unit)
+        return None if wanted is None else await self.texts.order(wanted)
 
     def states(self) -> list[UnitState]:
         """Return the state of every unit that this machine has to do with, as it is told to the store."""
@@ -143,13 +180,11 @@ class Agent:
             units=tuple(self._unit_status(unit) for unit in sorted(self._known_units())),
         )
 
-    def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncGenerator[LogLine, None]:
-        """Return the unit's output here; raises `NotFound` when no copy of it is here."""
-        copy = self.copies.find(unit)
-        driver = self.copies.driver(copy.driver) if copy else None
-        if driver is None:
-            raise NotFound(f"cannot read the output of {unit}: no copy of it is on {self.facts.name}")
-        return driver.logs(unit, lines=lines, follow=follow)
+    def happened(self, kind: str, unit: str, message: str) -> None:
+        """Write an event about a unit, or with `unit` "" about this machine."""
+        copy, wanted = self.copies.find(unit), self.sync.placements.get(unit)
+        epoch = copy.epoch if copy else wanted.epoch if wanted else 0
+        self.reports.happened(kind, unit, epoch, message)
 
     async def local_stop(self, unit: str) -> None:
         """Stop the unit on this host until `local_start` or an order of a higher epoch."""
@@ -174,6 +209,7 @@ class Agent:
     async def accept_store(self) -> None:
         """End keep-everything mode: the store as it is now is the right one."""
         await self.sync.accept_store()
+        self.secrets.relist()
         self.worker.consider_all()
 
     async def _work(self) -> None:
@@ -186,9 +222,11 @@ class Agent:
             )
         await self.worker.run()
 
-    def _placements_changed(self, units: set[str]) -> None:
+    def _placements_changed(self, units: set[str], amended: set[str]) -> None:
         for unit in sorted(units):
-            self.worker.consider(unit, ordered=True)
+            if unit not in amended:
+                self.worker.consider(unit, ordered=True)
+            self._each_duty(partial(_order_changed, unit))
 
     def _placements_listed(self) -> None:
         self.reports.reread()
@@ -196,23 +234,34 @@ class Agent:
         for unit in sorted(self._known_units()):
             self._tell(unit)
 
+    def _secrets_changed(self, names: set[str]) -> None:
+        """Try units anew that may have waited for one of these; copies that run keep what they have."""
+        for unit, wanted in self.sync.placements.items():
+            spec = self.texts.known(unit, wanted.spec)
+            if spec is not None and names.intersection(spec.requirements.secrets):
+                self.worker.try_again(unit)
+
     def _copy_changed(self, unit: str, before: Copy | None, after: Copy | None) -> None:
         if (told := happening(before, after)) is not None:
-            self._happened(told.kind, unit, told.message)
+            self.happened(told.kind, unit, told.message)
         self.worker.consider(unit)
+        self._each_duty(lambda duty: duty.copy_changed(unit, before, after))
+
+    def _each_duty(self, tell: Callable[[Duty], None]) -> None:
+        for duty in self.duties:
+            try:
+                tell(duty)
+            except Exception:  # the edge of a duty: a fault in it must not end the agent
+                logger.exception("%s failed", duty.name)
 
     def _driver_known(self) -> None:
         self.worker.consider_all()
 
     def _store_is_back(self) -> None:
         self.sync.hurry()
+        self.secrets.hurry()
         self.sync.relist()
         self.reports.hurry()
-
-    def _happened(self, kind: str, unit: str, message: str) -> None:
-        copy, wanted = self.copies.find(unit), self.sync.placements.get(unit)
-        epoch = copy.epoch if copy else wanted.epoch if wanted else 0
-        self.reports.happened(kind, unit, epoch, message)
 
     def _known_units(self) -> set[str]:
         return self.sync.placements.keys() | self.copies.units() | self.reports.units()
@@ -221,9 +270,22 @@ class Agent:
         wanted = self.sync.placements.get(unit)
         copy = self.copies.find(unit)
         state = report(self.facts.id, unit, wanted, copy, self.worker.activity(unit))
+        if state is not None and copy is not None and state.phase is CopyPhase.RUNNING:
+            state = self._with_health(state, copy)
         if state is not None and not state.image and (image := self.worker.image(unit, state.spec)):
             state = msgspec.structs.replace(state, image=image)
         return state
+
+    def _with_health(self, state: UnitState, copy: Copy) -> UnitState:
+        told = self.health.health(copy)
+        if told is None:
+            return state
+        health, why = told
+        return msgspec.structs.replace(state, health=health, message=why or state.message)
+
+    def tell(self, unit: str) -> None:
+        """Report the unit anew: what a duty knows of it has changed."""
+        self._tell(unit)
 
     def _tell(self, unit: str) -> None:
         """Hand the unit's state to the reports, unless it would claim more than is known."""
@@ -258,8 +320,14 @@ class Agent:
                 await self.texts.keep_only(needed)
                 for unit in self.holds.units() - self.sync.placements.keys() - self.copies.units():
                     await self.holds.release(unit)
+                if not self.copies.unknown():
+                    await self.secrets.sweep(self.sync.placements.keys() | self.copies.units())
             except OSError as error:
                 logger.error("could not tidy up the local copy: %s", error)
+
+
+def _order_changed(unit: str, duty: Duty) -> None:
+    duty.order_changed(unit)
 
 
 def raise_refusal(group: BaseExceptionGroup[BaseException]) -> None:

@@ -149,7 +149,7 @@ class Copies:
         try:
             async with asyncio.timeout(self._timings.list_timeout_s):
                 copies = await held.driver.list()
-        except (DriverError, TimeoutError) as error:
+        except (DriverError, OSError) as error:  # TimeoutError is one
             self._failed(held, str(error) or f"no answer within {self._timings.list_timeout_s:g} s")
         else:
             self._take(held, copies, tick)

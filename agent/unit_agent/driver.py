@@ -8,12 +8,17 @@ own (`CopyPhase.RESTARTING` meanwhile); everything else is decided by `unit_agen
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from unitfleet.model import CopyPhase, Placement, Port
+from unit_agent.output import Limit, OutputBatch
+from unitfleet.errors import DriverError
+from unitfleet.model import Cause, CopyPhase, Placement, Port
 from unitfleet.spec import UnitSpec
+
+MOST_OUTPUT = 4096
+"""Characters of a command's output that `Driver.execute` returns."""
 
 SYSTEM_WORDS = {
     CopyPhase.LOADED: ("inactive", "dead"),
@@ -44,10 +49,13 @@ class Copy:
     health: str = ""
     pid: int = 0
     address: str = ""
+    own_address: str = ""  # where this host reaches the copy's own ports; "": nowhere
     ports: tuple[Port, ...] = ()
     image: str = ""
     since: float = 0.0
     restarts: int = 0
+    cause: Cause = Cause.NONE
+    oom_kills: int = 0  # processes that the kernel killed for memory in this run, outlived by the main one
     message: str = ""
 
     @property
@@ -67,15 +75,17 @@ class Order:
 
     placement: Placement
     spec: UnitSpec
+    credentials: str = ""  # the directory with the files of its secrets, as they are written
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A step of a long preparation: `percent` is -1 when it can't be known."""
+    """A step of a long preparation: `percent` -1: not known; `layers`: `3 of 7 layers` of an image."""
 
     phase: CopyPhase
     percent: int
     message: str = ""
+    layers: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,27 @@ class LogLine:
     at: float
     stream: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is left of a copy that ended, for a look. `exit_code` None: not known. Sizes are bytes.
+
+    `inspect` is the driver's own account of it, without any value of the environment. `health` holds the outputs
+    of the container's own health command, oldest first: when (seconds since 1970), exit code, output.
+    """
+
+    exit_code: int | None = None
+    oom_killed: bool = False
+    started: float = 0.0
+    finished: float = 0.0
+    size: int = 0  # beside its image
+    health: tuple[tuple[float, int, str], ...] = ()
+    inspect: Mapping[str, Any] = field(default_factory=dict)
+
+
+class OutputUnreadable(DriverError):
+    """The output of a copy goes where it can't be read: trying again is of no use while the copy is the same."""
 
 
 Report = Callable[[Progress], None]
@@ -132,6 +163,37 @@ class Driver(Protocol):
         """Remove what is left of a stopped copy; nothing there is fine."""
         ...
 
+    async def execute(self, unit: str, words: Sequence[str], timeout_s: float) -> tuple[int, str]:
+        """Run a command where the copy runs, as it does: its user, environment and directory, or its container.
+
+        Returns the exit code and at most `MOST_OUTPUT` characters of what it wrote. What takes longer than
+        `timeout_s` is killed with all it started. Raises `DriverError` when it did not end or could not be run.
+        """
+        ...
+
+    async def fail(self, unit: str, why: str, *, again: bool) -> None:
+        """End a running copy as one that broke, with cause `health`; one that does not run is left alone.
+
+        With `again` its `Restart=`, back-off and start limit say what follows; without, it is FAILED for good.
+        """
+        ...
+
+    async def examine(self, unit: str) -> Remains:
+        """Return what a copy that ended shows. Raises `DriverError` when none is here."""
+        ...
+
+    async def keep(self, unit: str, scene: str, directory: str) -> str:
+        """Set a copy that ended aside in place of `remove`; return what it is called now.
+
+        It is no copy any more: `list` does not show it and nothing starts it. `scene` names it, twelve hexadecimal
+        digits; files of it go into `directory`, which is there.
+        """
+        ...
+
+    async def discard(self, copy_id: str, scene: str) -> None:
+        """Remove what `keep` has set aside outside its directory; nothing there is fine."""
+        ...
+
     def events(self) -> AsyncGenerator[str, None]:
         """Yield the name of each unit whose copy changed; "" when anything may have: list again.
 
@@ -141,6 +203,17 @@ class Driver(Protocol):
 
     def logs(self, unit: str, *, lines: int, follow: bool) -> AsyncGenerator[LogLine, None]:
         """Yield the last `lines` lines (0: none) of the unit's output, and with `follow` what comes."""
+        ...
+
+    def output(self, unit: str, mark: str, limit: Limit | None = None) -> AsyncGenerator[OutputBatch, None]:
+        """Yield all that the copy wrote behind a mark, and what it writes, each batch with the mark behind it.
+
+        Nothing is left out or given twice across restarts of the copy, of the agent and of what the driver works
+        through; what the driver itself let go of before it was read is told by a line of the stream `gap`. "", or
+        a mark of another copy, is the beginning. A driver may leave out what the limit drops, and count it there;
+        a batch that is empty has its mark all the same. It ends when the copy is removed and all was given. Raises
+        `OutputUnreadable` when the copy's output goes where it can't be read, `DriverError` to be tried again.
+        """
         ...
 
     async def close(self) -> None:

@@ -1,39 +1,43 @@
-"""What an agent answers: to masters by TCP with the cluster's key, to its own host by a Unix socket.
+"""What an agent answers: to masters by TCP, to its own host by a Unix socket.
+
+By TLS a master is who shows a master's certificate of this cluster; without TLS, who has the cluster's key.
 
 GET  /healthz                          Health; 200 while the agent works, by TCP without a key
 GET  /v1/units                         items: UnitState of this machine              (TCP)
-GET  /v1/logs/NAME?lines=&follow=      lines of JSON LogLine                         (TCP)
+GET  /v1/logs/NAME?lines=&follow=&…    lines of JSON LogLine (unit_agent.logs.serve)  (TCP)
 GET  /local/ps                         AgentStatus                                   (socket, as all below)
-GET  /local/logs/NAME?lines=&follow=   lines of JSON LogLine
+GET  /local/logs/NAME?lines=&follow=&… lines of JSON LogLine
 POST /local/start/NAME, /local/stop/NAME, /local/accept-store     202
 *    /v1/…                             passed on to a master (unit_agent.relay)
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hmac
 import logging
 import socket
+import ssl
+import time
 from collections.abc import AsyncIterator
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from unit_agent import driver
 from unit_agent.agent import Agent
 from unit_agent.relay import Relay
-from unitfleet.api import ErrorBody, Items, LogLine
+from unitfleet.api import ErrorBody, Items
 from unitfleet.errors import DriverError, NotFound, UnitfleetError
+from unitfleet.joinapi import Role
+from unitfleet.tls import peer_of
 
 logger = logging.getLogger(__name__)
 
-LINES = 100
-MOST_LINES = 100_000
-WRITE_S = 60.0
-"""A reader that takes nothing for so long is gone."""
+LOCAL = "/local/"
+"""Paths that only this host may ask."""
+
+METRICS = "/metrics"
 
 AGENT = web.AppKey("agent", Agent)
 RELAY = web.AppKey("relay", Relay)
@@ -50,13 +54,16 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     keep_everything: str
 
 
-def tcp_app(agent: Agent, cluster_key: str) -> web.Application:
-    """Return what masters may ask; without a cluster key nothing but `/healthz`."""
-    app = web.Application(middlewares=[_errors, _key_wanted(cluster_key)])
+def tcp_app(agent: Agent, cluster_key: str, metrics_token: str = "", *, tls: bool = False) -> web.Application:
+    """Return what masters may ask, and Prometheus by its token; without a key nothing but `/healthz`.
+
+    With `tls` no key opens anything: masters show their certificates.
+    """
+    app = web.Application(middlewares=[_errors, _master_wanted(cluster_key, metrics_token, tls=tls)])
     app[AGENT] = agent
     app.router.add_get("/healthz", _health)
     app.router.add_get("/v1/units", _units)
-    app.router.add_get("/v1/logs/{name}", _logs)
+    app.router.add_routes(route for route in _of_duties(agent) if not route.path.startswith(LOCAL))
     return app
 
 
@@ -67,21 +74,27 @@ def socket_app(agent: Agent, relay: Relay) -> web.Application:
     app[RELAY] = relay
     app.router.add_get("/healthz", _health)
     app.router.add_get("/local/ps", _ps)
-    app.router.add_get("/local/logs/{name}", _logs)
     app.router.add_post("/local/start/{name}", _start)
     app.router.add_post("/local/stop/{name}", _stop)
     app.router.add_post("/local/accept-store", _accept_store)
+    app.router.add_routes(route for route in _of_duties(agent) if route.path.startswith(LOCAL))
     app.router.add_route("*", "/v1/{rest:.*}", _relay)
     return app
 
 
+def _of_duties(agent: Agent) -> list[web.RouteDef]:
+    return [route for duty in agent.duties for route in duty.routes()]
+
+
 @contextlib.asynccontextmanager
-async def serving(app: web.Application, listening: socket.socket) -> AsyncIterator[None]:
+async def serving(
+    app: web.Application, listening: socket.socket, context: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
     """Serve `app` on a socket meanwhile. A handler ends when its reader goes away."""
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.SockSite(runner, listening).start()
+        await web.SockSite(runner, listening, ssl_context=context).start()
         yield
     finally:
         await runner.cleanup()
@@ -112,18 +125,35 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return error_response("unavailable", f"cannot save this: {error}", "", 503)
 
 
-def _key_wanted(cluster_key: str) -> Middleware:
+def _master_wanted(cluster_key: str, metrics_token: str, *, tls: bool) -> Middleware:
     expected = f"Bearer {cluster_key}".encode()
+    of_prometheus = f"Bearer {metrics_token}".encode()
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if request.path != "/healthz" and not (cluster_key and hmac.compare_digest(given, expected)):
+        known = _is_master(request) if tls else bool(cluster_key) and hmac.compare_digest(given, expected)
+        if request.path == METRICS and metrics_token:
+            known = known or hmac.compare_digest(given, of_prometheus)
+        if request.path != "/healthz" and not known and tls:
+            hint = "ask a master of the cluster"
+            response = error_response(
+                "denied", "cannot answer this: a master's certificate is asked for", hint, 401
+            )
+            response.force_close()  # a master that has a new one shows it on a new connection
+            return response
+        if request.path != "/healthz" and not known:
             hint = "masters and agents share --cluster-key-file" if cluster_key else "give it --cluster-key-file"
             return error_response("denied", "cannot answer this: the cluster's key is asked for", hint, 401)
         return await handler(request)
 
     return check
+
+
+def _is_master(request: web.Request) -> bool:
+    shown = request.transport.get_extra_info("peercert") if request.transport is not None else None
+    asking = peer_of(shown)
+    return asking is not None and asking.role == Role.MASTER and time.time() <= asking.not_after
 
 
 async def _health(request: web.Request) -> web.Response:
@@ -147,33 +177,6 @@ async def _units(request: web.Request) -> web.Response:
 
 async def _ps(request: web.Request) -> web.Response:
     return _answer(request.app[AGENT].status())
-
-
-async def _logs(request: web.Request) -> web.StreamResponse:
-    """Write the output as it comes; what goes wrong before the first line is an error of its own."""
-    agent = request.app[AGENT]
-    given = request.query.get("lines", str(LINES))
-    if not (given.isascii() and given.isdigit() and len(given) < 10 and int(given) <= MOST_LINES):
-        return error_response("invalid_request", f"cannot use lines={given[:40]!a}: 0 to {MOST_LINES}", "", 400)
-    follow = request.query.get("follow", "") in ("1", "true")
-    reading = agent.logs(request.match_info["name"], lines=int(given), follow=follow)
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
-    if follow:
-        await response.prepare(request)  # the first line may be long in coming
-    async with contextlib.aclosing(reading) as lines:
-        async for line in lines:
-            if not response.prepared:
-                await response.prepare(request)
-            async with asyncio.timeout(WRITE_S):
-                await response.write(_ndjson(line, agent.facts.name))
-    if not response.prepared:
-        await response.prepare(request)
-    return response
-
-
-def _ndjson(line: driver.LogLine, machine: str) -> bytes:
-    told = LogLine(at=line.at, stream=line.stream, text=line.text, machine=machine)
-    return msgspec.json.encode(told) + b"\n"
 
 
 async def _start(request: web.Request) -> web.Response:

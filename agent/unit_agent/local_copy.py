@@ -12,15 +12,13 @@ import os
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from unitfleet import codec
+from unitfleet import codec, wholefile
 from unitfleet.errors import BadRecord
 from unitfleet.model import Record
 
 R = TypeVar("R", bound=Record)
 
 logger = logging.getLogger(__name__)
-
-_TEMPORARY = ".new"
 
 
 class LocalCopy(Protocol):
@@ -100,29 +98,12 @@ class DirectoryCopy:
             return None
 
     def _write(self, name: str, data: bytes) -> None:
-        """Write beside it, fsync, rename, fsync the directory: old or new, never half."""
         path = self._root / name
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = path.with_name(path.name + _TEMPORARY)
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(beside, path)
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        wholefile.replace(path, data)
 
     def _names(self, folder: str) -> list[str]:
         try:
             found = os.listdir(self._root / folder)
         except FileNotFoundError:
             return []
-        return sorted(name for name in found if not name.endswith(_TEMPORARY))
+        return sorted(name for name in found if not name.endswith(wholefile.TEMPORARY))

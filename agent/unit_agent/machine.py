@@ -1,4 +1,4 @@
-"""Which machine this is and what it offers: identity, names, addresses, capacity.
+"""Which machine this is: identity, names, addresses. What it offers is in `unit_agent.resources.meter`.
 
 The identity is a random id, made once and kept beside a fingerprint of the host, never /etc/machine-id itself:
 images are cloned with it. A host whose fingerprint is not the one beside the id is another host, and gets an
@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
-
 from unit_agent.local_copy import LocalCopy
 from unitfleet import codec
 from unitfleet.errors import BadRecord, InvalidConfig
-from unitfleet.model import Capacity, Record, Resources
+from unitfleet.model import Capacity, Record
+from unitfleet.policy import Policy
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,8 @@ IDENTITY = "machine.json"
 class Facts:
     """What an agent says of its machine. `port` is that of its listener; `fingerprint` that of the host.
 
-    `specifiers` are the `%` letters of unit texts that are the host's own.
+    `specifiers` are the `%` letters of unit texts that are the host's own. What is sealed to `public_key`, this
+    machine alone can open.
     """
 
     id: str
@@ -46,6 +46,8 @@ class Facts:
     versions: dict[str, str] = field(default_factory=dict)
     capacity: Capacity = field(default_factory=Capacity)
     specifiers: dict[str, str] = field(default_factory=dict)
+    policy: Policy | None = None
+    public_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,34 +194,3 @@ def source_address() -> str:
 def versions() -> dict[str, str]:
     """Return the versions that an operator asks for first."""
     return {"agent": version("unitfleet"), "python": platform.python_version(), "kernel": platform.release()}
-
-
-def capacity(state_dir: Path) -> Capacity:
-    """Return what this machine offers; the disk is the one under `state_dir`."""
-    return Capacity(
-        cpu=float(psutil.cpu_count() or 1),
-        memory=psutil.virtual_memory().total,
-        disk=psutil.disk_usage(str(state_dir)).total,
-    )
-
-
-class Meter:
-    """Measures what is used of a machine; `measure` gives the mean of CPU use since it was called last."""
-
-    def __init__(self, machine: str, state_dir: Path) -> None:
-        self._machine = machine
-        self._state_dir = state_dir
-        self._capacity = capacity(state_dir)
-        psutil.cpu_percent()  # the first call has nothing to compare with
-
-    def measure(self) -> Resources:
-        """Return capacity and use as of now."""
-        memory = psutil.virtual_memory()
-        return Resources(
-            id=self._machine,
-            capacity=self._capacity,
-            cpu_used=round(psutil.cpu_percent() / 100.0 * self._capacity.cpu, 2),
-            memory_used=memory.total - memory.available,
-            disk_used=psutil.disk_usage(str(self._state_dir)).used,
-            load=psutil.getloadavg()[0],
-        )

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable
+
+import msgspec
 
 from unit_agent.backoff import Backoff, pause
 from unit_agent.following import Follower
@@ -70,12 +73,15 @@ class PresenceKeeper:
         self._usable = asyncio.Event()  # the lease is known to live
         self._renew = asyncio.Event()
         self._stale = asyncio.Event()  # the presence key may not be as it should
-        self._joined = asyncio.Event()  # resources are to be written anew
+        self._joined = asyncio.Event()  # resources are to be written anew, at once
+        self._closed = ""  # why this machine takes no new units
         self._stood = False  # this process wrote its presence once
         self._retry = Backoff(rng, 0.1, min(2.0, timings.renew_s))
         self._write_retry = Backoff(rng, 0.1, min(2.0, timings.renew_s))
         self.nonce = f"{rng.getrandbits(64):016x}"
         self.away = ""  # why the lease could not be renewed, "" when it was
+        self._renewed_at: float | None = None  # loop time of the last renewal that was answered
+        self.warming = ""  # what this machine lacks before it takes new units; `rewrite` tells it
         self._watch = Follower(
             store,
             self._key,
@@ -90,6 +96,21 @@ class PresenceKeeper:
     def standing(self) -> bool:
         """Whether the presence key stands, as far as is known."""
         return self._stood and not self._stale.is_set() and not self.away
+
+    def silent_s(self) -> float | None:
+        """Return for how long the lease has not been renewed; None before the first time."""
+        return None if self._renewed_at is None else asyncio.get_running_loop().time() - self._renewed_at
+
+    @property
+    def lease(self) -> int:
+        """The lease that this machine's keys are bound to, 0 while there is none that is known to live."""
+        return self._lease if self._usable.is_set() else 0
+
+    def close(self, reason: str) -> None:
+        """Take no new units for `reason`, or with "" take them again: told at once, where that is a change."""
+        if bool(reason) != bool(self._closed):
+            self._joined.set()
+        self._closed = reason
 
     def rewrite(self) -> None:
         """Write the presence anew: its content has changed."""
@@ -132,6 +153,7 @@ class PresenceKeeper:
             if lease != self._lease:
                 continue  # found dead meanwhile, whatever the store answered
             self._retry.reset()
+            self._renewed_at = began
             self._usable.set()
             if self.away:
                 logger.info("renewed the lease again")
@@ -242,6 +264,9 @@ class PresenceKeeper:
             capacity=facts.capacity,
             started_at=self._started_at,
             ttl_s=self._timings.ttl_s,
+            public_key=facts.public_key,
+            warming=self.warming,
+            policy=facts.policy,
         )
 
     async def _check_listing(self, listing: Listing) -> None:
@@ -271,27 +296,32 @@ class PresenceKeeper:
             lease = self._lease
             if not lease or not self._stood:
                 continue
-            measured = self._measure()
-            if not joined and told is not None and not differs(told, measured):
-                continue
             try:
+                measured = msgspec.structs.replace(self._measure(), closed=self._closed)
+                if not joined and told is not None and not differs(told, measured):
+                    continue
                 await self._store.put(keys.resources(self._facts.id), codec.encode(measured), lease)
                 told = measured
             except LeaseLost as error:
                 self._lose(lease, str(error))
-            except StoreError as error:
+            except (StoreError, OSError) as error:  # a disk that fails can't be measured, either
                 logger.debug("could not tell the resources: %s", error)
                 told = None
 
 
 def differs(told: Resources, measured: Resources) -> bool:
-    """Tell whether what is used changed by more than a tenth of the capacity, or the capacity at all."""
+    """Tell whether what is used changed by more than a tenth of the capacity, or the capacity or `closed` at all.
+
+    Bandwidth counts where the uplink's is known. Load and pressure are not worth a write of their own.
+    """
     capacity = measured.capacity
-    return told.capacity != capacity or any(
+    return (told.capacity, told.closed) != (capacity, measured.closed) or any(
         abs(before - after) > CHANGE * whole
         for before, after, whole in (
             (told.cpu_used, measured.cpu_used, capacity.cpu),
             (told.memory_used, measured.memory_used, capacity.memory),
             (told.disk_used, measured.disk_used, capacity.disk),
+            (told.egress_used, measured.egress_used, capacity.egress or math.inf),
+            (told.ingress_used, measured.ingress_used, capacity.ingress or math.inf),
         )
     )

@@ -66,6 +66,15 @@ def plan(wanted: Placement | None, copy: Copy | None) -> tuple[Action, ...]:
             return _launch(wanted, copy)
 
 
+def amends(before: Placement | None, after: Placement | None) -> bool:
+    """Tell whether the placement was only given another bandwidth: that orders nothing of the copy."""
+    return (
+        before is not None
+        and after is not None
+        and msgspec.structs.replace(before, bandwidth=None) == msgspec.structs.replace(after, bandwidth=None)
+    )
+
+
 def _end(copy: Copy | None, reason: str) -> tuple[Action, ...]:
     if copy is None:
         return ()
@@ -167,6 +176,7 @@ def _state_of(machine: str, copy: Copy, epoch: int) -> UnitState:
         image=copy.image,
         since=copy.since,
         restarts=copy.restarts,
+        cause=copy.cause,
         message=copy.message,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -50,7 +51,8 @@ class KeptMasters(Record, frozen=True, kw_only=True):
 class Relay:
     """Finds a master by the `leader` key, or where one was found last."""
 
-    def __init__(self, store: Store, local: LocalCopy) -> None:
+    def __init__(self, store: Store, local: LocalCopy, context: ssl.SSLContext | None = None) -> None:
+        self._context = context  # knows the masters by it, and shows nothing: the caller is not this agent
         self._store = store
         self._local = local
         self._known: tuple[str, ...] = ()
@@ -61,11 +63,14 @@ class Relay:
         tried: set[str] = set()
         for fresh in (False, True):
             for address in await self._addresses(fresh=fresh):
-                if address in tried:
+                # by a master's Unix socket whoever asks is an admin: the agent would lend its own rights
+                if address in tried or not address.startswith("https://" if self._context else "http"):
                     continue
                 tried.add(address)
                 try:
                     return await self._pass_on(request, address)
+                except aiohttp.ClientConnectorCertificateError as error:
+                    why = f"{address}: its certificate can't be trusted: {error.certificate_error}"
                 except aiohttp.ClientConnectorError as error:
                     why = f"{address}: {error.strerror or error}"
         body = ErrorBody(
@@ -98,13 +103,9 @@ class Relay:
 
     async def _pass_on(self, request: web.Request, address: str) -> web.StreamResponse:
         """Send the request to one master; raises ClientConnectorError before anything was sent."""
-        connector: aiohttp.BaseConnector
-        if address.startswith("unix://"):
-            connector, base = aiohttp.UnixConnector(address.removeprefix("unix://")), "http://master"
-        else:
-            connector, base = aiohttp.TCPConnector(), address.rstrip("/")
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
-        url = URL(base + request.raw_path, encoded=True)
+        url = URL(address.rstrip("/") + request.raw_path, encoded=True)
+        connector = aiohttp.TCPConnector(ssl=self._context) if self._context else aiohttp.TCPConnector()
         async with (
             aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT, auto_decompress=False) as session,
             session.request(

@@ -108,7 +108,7 @@ class Reports:
         )
         self._count += 1
         # the key is made here: written again after a lost answer, it is the same event
-        self._events.append((keys.event(int(happening.at // 3600), self._writer, self._count), happening))
+        self._events.append((keys.machine_event(self._machine, self._writer, self._count), happening))
         self._event_came.set()
 
     def reread(self) -> None:

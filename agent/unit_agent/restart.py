@@ -132,6 +132,15 @@ def is_clean(policy: Policy, exit: Exit) -> bool:
     return exit.code == 0 or exit.code in policy.success.codes
 
 
+def cause_of(exit: Exit) -> str:
+    """Return why it ended in a word of `unitfleet.model.Cause`; a check that failed is systemd's watchdog."""
+    if exit.cause == WATCHDOG:
+        return "health"
+    if exit.cause == TIMED_OUT:
+        return "timeout"
+    return "signal" if exit.signal else "exit-code"
+
+
 def decide(policy: Policy, exit: Exit, history: History, at: float, dice: Dice) -> RestartAfter | Ended:
     """Decide what follows an exit at time `at` that nobody asked for (a stop is no matter of `Restart=`)."""
     clean = is_clean(policy, exit)

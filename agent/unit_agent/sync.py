@@ -17,15 +17,19 @@ import msgspec
 from unit_agent.backoff import Backoff
 from unit_agent.following import Follower
 from unit_agent.local_copy import LocalCopy, read_record
+from unit_agent.reconcile import amends
 from unit_agent.timings import Timings
 from unitfleet import codec, keys
-from unitfleet.errors import BadRecord, StoreUnavailable
+from unitfleet.errors import BadRecord, StoreError, StoreUnavailable
 from unitfleet.model import Cluster, MachineSpec, Placement, Record
 from unitfleet.store import Batch, Event, EventKind, KeyValue, Listing, Store
 
 logger = logging.getLogger(__name__)
 
 WANTED = "wanted.json"
+
+FOUNDED_S = 0.5
+"""How often it is looked whether a first master has founded the cluster, while none has."""
 
 DOUBT_S = 5.0
 """Revisions lower than known must be seen for so long: a member that lags (etcd 3.4.20 to 3.4.41) catches up."""
@@ -42,7 +46,8 @@ class KeptWanted(Record, frozen=True, kw_only=True):
 
 
 class Sync:
-    """The placements of one machine. `on_change` gets the names of units whose placement changed.
+    """The placements of one machine. `on_change` gets the names of units whose placement changed,
+    and of those among them that were only given another bandwidth.
 
     `synced` says whether the store was read since the start; `keep_everything` why it is not trusted, or "".
     """
@@ -54,7 +59,7 @@ class Sync:
         machine: str,
         timings: Timings,
         rng: random.Random,
-        on_change: Callable[[set[str]], None],
+        on_change: Callable[[set[str], set[str]], None],
         on_listed: Callable[[], None],
     ) -> None:
         self._store = store
@@ -109,6 +114,7 @@ class Sync:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._placements.run(), name="placements")
             tasks.create_task(self._spec.run(), name="machine-spec")
+            tasks.create_task(self._await_cluster(), name="cluster")
 
     def relist(self) -> None:
         """Look anew whether this is our store and what it orders."""
@@ -168,13 +174,14 @@ class Sync:
         """Save first, then let it be acted on."""
         self._raw = placements
         await self._save()
+        before = {unit: self.placements.get(unit) for unit in changed}
         for unit in changed:
             if unit in placements:
                 self._take(unit, placements[unit])
             else:
                 self.placements.pop(unit, None)
         if changed:
-            self._on_change(changed)
+            self._on_change(changed, {u for u in changed if amends(before[u], self.placements.get(u))})
 
     async def _save(self) -> None:
         kept = KeptWanted(
@@ -224,7 +231,21 @@ class Sync:
             why,
         )
         await self._save()
-        self._on_change(set(self.placements))
+        self._on_change(set(self.placements), set())
+
+    async def _await_cluster(self) -> None:
+        """Learn which cluster this is where an agent came before the first master: no listing would tell soon."""
+        await self.synced.wait()
+        while not (self.cluster or self.keep_everything):
+            await asyncio.sleep(FOUNDED_S)
+            try:
+                found = await self._read_cluster()
+            except StoreError as error:
+                logger.debug("could not read which cluster this is: %s", error)
+                continue
+            if found and not (self.cluster or self.keep_everything):
+                self.cluster = found
+                await self._save()
 
     async def _read_cluster(self) -> str:
         found = await self._store.get(keys.CLUSTER)

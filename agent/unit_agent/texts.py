@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ class Texts:
         self._specifiers = specifiers
         self._specs: dict[tuple[str, str], UnitSpec] = {}
         self._unreadable: set[tuple[str, str]] = set()
+        self._reading: dict[str, asyncio.Lock] = {}  # by digest: several may ask at once, one fetches and saves
 
     def known(self, unit: str, digest: str) -> UnitSpec | None:
         """Return the text if it was read before."""
@@ -48,23 +50,27 @@ class Texts:
         does not have it, `InvalidUnit` when it is none that this version runs.
         """
         key = (placement.unit, placement.spec)
-        spec = self._specs.get(key)
-        if spec is None:
-            try:
-                spec = read(placement.unit, await self._text(placement), host=self._specifiers)
-            except (InvalidUnit, NotFound):
-                self._unreadable.add(key)
-                raise
-            self._specs[key] = spec
-        return Order(placement, spec)
+        if key not in self._specs:
+            async with self._reading.setdefault(placement.spec, asyncio.Lock()):
+                if key not in self._specs:
+                    self._specs[key] = await self._read(placement)
+        return Order(placement, self._specs[key])
 
     async def keep_only(self, digests: set[str]) -> None:
         """Forget every text that is not among `digests`."""
         self._specs = {key: spec for key, spec in self._specs.items() if key[1] in digests}
         self._unreadable = {key for key in self._unreadable if key[1] in digests}
+        self._reading = {digest: lock for digest, lock in self._reading.items() if digest in digests}
         for digest in await self._local.names(FOLDER):
             if digest not in digests:
                 await self._local.delete(f"{FOLDER}/{digest}")
+
+    async def _read(self, placement: Placement) -> UnitSpec:
+        try:
+            return read(placement.unit, await self._text(placement), host=self._specifiers)
+        except (InvalidUnit, NotFound):
+            self._unreadable.add((placement.unit, placement.spec))
+            raise
 
     async def _text(self, placement: Placement) -> str:
         name = f"{FOLDER}/{placement.spec}"

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from unit_agent.backoff import Backoff, pause
 from unit_agent.copies import Copies
 from unit_agent.driver import Copy, Driver, Order, Progress
 from unit_agent.holds import HELD, Holds, plan_held
-from unit_agent.reconcile import Action, Activity, Step, plan
+from unit_agent.reconcile import Action, Activity, Step, amends, plan
+from unit_agent.secrets.given import Given
 from unit_agent.sync import Sync
 from unit_agent.texts import Texts
 from unitfleet.errors import DriverError, DriverUnavailable, InvalidUnit, NotFound, StoreError
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 SLOW_S = 10.0
 """A start that takes longer no longer counts as one under way: eight that hang must not keep the others out."""
+
+MOST_FAILURES = 3
+"""A copy that could not be made so often is told as failed, though it is tried on."""
 
 DONE = {
     Step.PREPARE: "prepared",
@@ -48,6 +52,21 @@ _SETTLED = (CopyPhase.FAILED, CopyPhase.FINISHED)
 MayStart = Callable[[Placement], str | None]
 """Says why a placement may not be started now, or None."""
 
+Permit = Callable[[Order], Awaitable[str | None]]
+"""Says why the host does not let a unit have what it asks for, or None."""
+
+SetAside = Callable[[Copy], Awaitable[bool]]
+"""Takes a copy that is about to be removed out of the way, and tells whether it did."""
+
+
+async def everything_permitted(order: Order) -> str | None:
+    """Refuse nothing."""
+    return None
+
+
+class _NotPermitted(Exception):
+    """The host does not let the unit have what it asks for."""
+
 
 class _Overtaken(Exception):
     """A newer order made the step pointless."""
@@ -65,6 +84,7 @@ class _Unit:
     step: Step | None = None
     scope: asyncio.Timeout | None = None  # of the step that may be cancelled
     doing: Placement | None = None  # what that step is for
+    failures: int = 0  # in a row, to make its copy
     given_up: Placement | None = None  # it failed, and is not tried again for this placement
     again: bool = False  # `local start`: an ended copy is made anew
     images: dict[str, str] = field(default_factory=dict)  # digest that was prepared, by spec
@@ -105,8 +125,10 @@ class Worker:
         backoff: Callable[[], Backoff],
         starts_at_once: int,
         may_start: MayStart,
+        secrets: Given,
         tell: Callable[[str], None],
         happened: Callable[[str, str, str], None],
+        permit: Permit = everything_permitted,
     ) -> None:
         self._sync = sync
         self._copies = copies
@@ -115,10 +137,13 @@ class Worker:
         self._backoff = backoff
         self._slots = Slots(starts_at_once)
         self._may_start = may_start
+        self._secrets = secrets
         self._tell = tell
         self._happened = happened
+        self._permit = permit
         self._units: dict[str, _Unit] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self.set_aside: SetAside = _nothing_kept
 
     async def run(self) -> None:
         """Begin with every unit that is known, then work on those that are considered, until cancelled."""
@@ -138,12 +163,19 @@ class Worker:
             one = self._units[unit] = _Unit(unit, self._backoff())
         if ordered:
             one.backoff.reset()
+            one.failures = 0
             one.ordered.set()
             self._overtake(one)
         self._tell(unit)
         if not one.busy and self._tasks is not None:
             one.busy = True
             self._tasks.create_task(self._work(one), name=f"work on {unit}")
+
+    def try_again(self, unit: str) -> None:
+        """Look at a unit that may have lacked what is here now, also at one that was given up."""
+        if unit in self._units:
+            self._units[unit].given_up = None
+        self.consider(unit, ordered=True)
 
     def start_again(self, unit: str) -> None:
         """Let a unit that has ended, or was given up, be made anew."""
@@ -248,7 +280,7 @@ class Worker:
     def _plan(self, one: _Unit) -> tuple[Action, ...]:
         wanted = self._sync.placements.get(one.name)
         copy = self._copies.find(one.name)
-        if one.given_up is not None and one.given_up != wanted:
+        if one.given_up is not None and not amends(one.given_up, wanted):
             one.given_up = None
         if one.given_up is not None or (copy is None and self.unknown(one.name)):
             return ()
@@ -277,13 +309,15 @@ class Worker:
             logger.info("gave up on %s halfway: a newer order came", one.name)
         except InvalidUnit as error:
             self._give_up(one, wanted, "; ".join((error.message, *error.problems)))
+        except _NotPermitted as error:
+            self._give_up(one, wanted, str(error))
         except (DriverError, StoreError, NotFound) as error:
             if one.step in (Step.STOP, Step.REMOVE):
                 await self._retry(one, CopyPhase.STOPPING, str(error))
             elif isinstance(error, DriverUnavailable) or not isinstance(error, DriverError):
                 await self._retry(one, CopyPhase.WAITING, str(error))
             elif self._restarts(wanted):
-                await self._retry(one, CopyPhase.RESTARTING, str(error))
+                await self._retry(one, self._failing(one), str(error))
             else:
                 self._give_up(one, wanted, str(error))
         except Exception as error:
@@ -292,8 +326,18 @@ class Worker:
             await self._retry(one, CopyPhase.RESTARTING, f"unforeseen: {error!r}")
         else:
             one.backoff.reset()
+            one.failures = 0
             return True
         return False
+
+    def _failing(self, one: _Unit) -> CopyPhase:
+        """Return what a unit is called that could not be made: FAILED in time, so that another machine may try it.
+
+        This one goes on all the same: what it waits for, a registry or a disk, may come back.
+        """
+        one.failures += 1
+        there = self._copies.find(one.name) is not None
+        return CopyPhase.RESTARTING if there or one.failures < MOST_FAILURES else CopyPhase.FAILED
 
     def _restarts(self, wanted: Placement | None) -> bool:
         spec = self._texts.known(wanted.unit, wanted.spec) if wanted else None
@@ -328,8 +372,11 @@ class Worker:
                 assert wanted is not None, "only a placement makes a copy"
                 if order is None:
                     order = await self._texts.order(wanted)
+                if (why := await self._permit(order)) is not None:  # each time: a link may lead elsewhere by now
+                    raise _NotPermitted(why)
                 driver = self._driver_for(order)
                 if action.step is Step.PREPARE:
+                    await self._secrets.verify(order)
                     async with self._cancellable(one, wanted):
                         self._be(one, Activity(CopyPhase.WAITING, "waits for its turn"))
                         async with self._slots.taken():
@@ -340,6 +387,8 @@ class Worker:
                 if action.step is Step.CREATE or len(actions) == 1:
                     async with self._cancellable(one, wanted):
                         await room.enter_async_context(self._slots.taken())
+                if not order.credentials:
+                    order = await self._secrets.deliver(order)
                 await self._make(one, driver, order, action)
 
     def _driver_for(self, order: Order) -> Driver:
@@ -411,7 +460,9 @@ class Worker:
                     await driver.stop(one.name)
                     self._copies.put(_stopped(copy))
                 else:
-                    await driver.remove(one.name)
+                    if not await self._was_set_aside(copy):
+                        await driver.remove(one.name)
+                    await self._secrets.withdraw(one.name)
                     self._copies.drop(one.name, copy.driver)
         except DriverError:
             await self._copies.look(driver.name)
@@ -420,6 +471,17 @@ class Worker:
         logger.info("%s %s: %s", DONE[action.step], one.name, action.reason)
         if action.step is Step.STOP:
             self._happened("stopped", one.name, action.reason)
+
+    async def _was_set_aside(self, copy: Copy) -> bool:
+        try:
+            return await self.set_aside(copy)
+        except Exception:  # the edge of a duty: a fault in it must not keep a copy from going
+            logger.exception("could not set the failed copy of %s aside, it goes", copy.unit)
+            return False
+
+
+async def _nothing_kept(copy: Copy) -> bool:
+    return False
 
 
 def _stopped(copy: Copy) -> Copy:

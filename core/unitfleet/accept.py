@@ -10,18 +10,34 @@ instance is read from its template's text under its own name.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
 import msgspec
 
-from unitfleet import drivers, names, options, quadlet, requirements, service, systemd, unitfile
+from unitfleet import (
+    bandwidth,
+    checks,
+    drivers,
+    limits,
+    logkeys,
+    names,
+    options,
+    quadlet,
+    requirements,
+    secretkey,
+    service,
+    systemd,
+    unitfile,
+    warmkey,
+)
 from unitfleet.command import swallowing_shell
 from unitfleet.errors import InvalidUnit
 from unitfleet.names import UnitName
 from unitfleet.problems import Problems, Severity
 from unitfleet.section import Section
-from unitfleet.spec import KillMode, ServiceSpec, UnitSpec
+from unitfleet.spec import KillMode, ResourceLimits, ServiceSpec, UnitSpec
 from unitfleet.specifiers import Specifiers
 from unitfleet.unitfile import XFLEET, Option, UnitFile
 
@@ -47,7 +63,8 @@ def read(name: str, text: str, *, filename: str | None = None, host: Mapping[str
     if _presentable(text, problems):
         spec = _read(unit, text, shown, Specifiers(unit, host), problems)
         _forgive(unit, text, problems)
-    found = sorted(problems.found, key=lambda problem: problem.line)
+    # what has a line is the cause of what is missing from the whole
+    found = sorted(problems.found, key=lambda problem: problem.line or math.inf)
     errors = tuple(problem.text(shown) for problem in found if problem.severity is Severity.ERROR)
     if errors or spec is None:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -81,6 +98,7 @@ def _read(unit: UnitName, text: str, filename: str, specifiers: Specifiers, prob
     run = Section("Service", found, specifiers, problems)
     effective = ServiceSpec()
     container = None
+    bounds = ResourceLimits()
     chosen = drivers.SYSTEMD
     if unit.suffix != "service":
         if unit.suffix in _OWN_SECTION and unit.suffix.capitalize() not in sections:
@@ -88,24 +106,39 @@ def _read(unit: UnitName, text: str, filename: str, specifiers: Specifiers, prob
     elif options.CONTAINER in sections:
         effective = service.read(run, about, contained=True)
         container = quadlet.read(Section(options.CONTAINER, found, specifiers, problems), effective)
+        bounds = limits.read(run, container)
         chosen = drivers.for_container(run, about, problems)
         service.verify_restart(run, effective)
     elif filename.endswith(".container"):
         problems.error(0, "there is no [Container] section", "a .container file says what to run in it")
     elif "Service" in sections:
         effective = service.read(run, about)
+        bounds = limits.read(run)
         service.verify(run, effective)
         service.verify_restart(run, effective)
         chosen = drivers.for_service(run, about, problems)
         _warn_of_shell(run, effective)
     else:
         problems.error(0, "there is neither a [Service] nor a [Container] section", "say what to run")
+    xfleet = Section(XFLEET, found, specifiers, problems)
+    if container is None:
+        chosen = secretkey.drivers(xfleet, chosen)
+    secrets = secretkey.read(Section(options.CONTAINER, found, specifiers, problems), xfleet, container)
+    allowed = bandwidth.read(unit, file, chosen, container, problems)
+    needs = requirements.read(unit, file, chosen, effective, container, problems)
     return UnitSpec(
         name=unit.full,
         description=about.text("Description"),
-        requirements=requirements.read(unit, file, chosen, effective, container, problems),
+        requirements=secretkey.asked(limits.asked(bandwidth.asked(needs, allowed), bounds), secrets),
         service=effective,
         container=container,
+        limits=bounds,
+        bandwidth=allowed,
+        check=checks.read(unit, found, effective, container, problems),
+        on_failure=checks.on_failure(unit, found, problems),
+        logs=logkeys.read(xfleet),
+        secrets=secrets,
+        warm=warmkey.read(xfleet, container),
         install=_install(Section("Install", found, specifiers, problems)),
     )
 

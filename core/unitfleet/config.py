@@ -99,7 +99,7 @@ def render(config: object) -> str:
     """Write a configuration as the TOML that gives it back."""
     lines = []
     for item in _options(type(config)):
-        lines.append(f"{item.name} = {_toml(getattr(config, item.field))}")
+        lines.append(f"{item.name} = {toml(getattr(config, item.field))}")
     return "\n".join(lines)
 
 
@@ -237,15 +237,16 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
+    """Write a value as TOML: a truth, a number, text, a tuple or a table of texts."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, tuple):
-        return f"[{', '.join(_toml(word) for word in value)}]"
+        return f"[{', '.join(toml(word) for word in value)}]"
     if isinstance(value, dict):
-        return f"{{ {', '.join(f'{_toml(key)} = {_toml(text)}' for key, text in value.items())} }}"
+        return f"{{ {', '.join(f'{toml(key)} = {toml(text)}' for key, text in value.items())} }}"
     escaped = "".join(
         f"\\{char}" if char in '"\\' else char if char.isprintable() else f"\\u{ord(char):04x}"
         for char in str(value)

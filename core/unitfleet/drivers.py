@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unitfleet import limits
 from unitfleet import options as words
 from unitfleet.problems import BadValue, Problems
 from unitfleet.quantities import boolean
@@ -12,7 +13,8 @@ from unitfleet.unitfile import Option
 
 DOCKER: tuple[str, ...] = ("docker",)
 SYSTEMD: tuple[str, ...] = ("systemd",)
-PROCESS_TOO: tuple[str, ...] = ("systemd", "process")
+PROCESS = "process"
+PROCESS_TOO: tuple[str, ...] = ("systemd", PROCESS)
 
 
 def for_service(service: Section, unit: Section, problems: Problems) -> tuple[str, ...]:
@@ -63,6 +65,8 @@ def _only_systemd(option: Option) -> str | None:
         return None if not value or value in words.HARMLESS_OUTPUTS else f"{name}={value[:40]}"
     if name == "StandardInput":
         return None if value in ("", "null") else f"{name}={value[:40]}"
+    if name in limits.KEYS and limits.needs_systemd(option):
+        return f"{name}={value}"
     if name in words.PROCESS_SERVICE or name in words.HARMLESS_SERVICE or not _known(option) or _off(value):
         return None
     return f"{name}="

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from unitfleet import codec, keys
-from unitfleet.errors import LeaseLost, OutcomeUnknown, StoreError, StoreUnavailable
+from unitfleet.errors import LeaseLost, OutcomeUnknown, StoreError
 from unitfleet.model import Leader
 from unitfleet.store import Compare, Delete, EventKind, KeyValue, Put, Store, absent, created_at, holds, unchanged
 
@@ -160,7 +160,7 @@ class Election:
                 term.renewed_at = asked
             except LeaseLost as error:
                 raise TermOver(str(error)) from error
-            except (StoreUnavailable, OutcomeUnknown) as error:
+            except StoreError as error:  # refused counts as silent: the lease decides
                 if loop.time() - term.renewed_at >= self._ttl_s:
                     raise TermOver(f"not renewed for {self._ttl_s:g} s: {error}") from error
                 await asyncio.sleep(min(0.1, self._renew_s / 4))

@@ -10,6 +10,7 @@ UnitfleetError
 │   ├── StoreUnavailable     no endpoint answered; surely nothing was written
 │   ├── OutcomeUnknown       a write was sent and its answer lost: read again before you decide
 │   ├── StoreFull            the store takes no writes (NOSPACE)
+│   ├── StoreDenied          the store refuses this identity what it asked for
 │   ├── Compacted            the revision asked for is gone: list anew
 │   ├── LeaseLost            the lease expired or was revoked
 │   └── BadRecord            a value in the store that is not ours to read
@@ -70,6 +71,10 @@ class OutcomeUnknown(StoreError):
 
 class StoreFull(StoreError):
     """The store takes no more writes until an operator makes space (etcd's NOSPACE alarm)."""
+
+
+class StoreDenied(StoreError):
+    """The store refuses this identity what it asked for; nothing was read or written."""
 
 
 class Compacted(StoreError):

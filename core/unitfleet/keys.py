@@ -11,6 +11,8 @@ EPOCH = PREFIX + "epoch"
 CLUSTER = PREFIX + "cluster"
 LEADER = PREFIX + "leader"
 BRAKE = PREFIX + "brake"
+PROTECTION = PREFIX + "protection"
+MASTERS = PREFIX + "masters/"
 
 
 def spec(digest: str) -> str:
@@ -73,14 +75,79 @@ def resources(machine: str) -> str:
     return f"{PREFIX}resources/{machine}"
 
 
+def warm(digest: str) -> str:
+    """An image that machines are to hold, by the SHA-256 of its reference."""
+    return f"{PREFIX}warm/{digest}"
+
+
+def warm_set(machine: str) -> str:
+    """What a machine is to hold, made of its units and of `warm/`."""
+    return f"{PREFIX}warm-set/{machine}"
+
+
+def images(machine: str) -> str:
+    """What a machine holds of its warm set."""
+    return f"{PREFIX}images/{machine}"
+
+
+def master(name: str) -> str:
+    """The leased key that says a master serves."""
+    return f"{MASTERS}{name}"
+
+
+def token(id: str) -> str:
+    """A token that opens the API, by its id."""
+    return f"{PREFIX}tokens/{id}"
+
+
+def token_name(name: str) -> str:
+    """The name of a token, which no other has."""
+    return f"{PREFIX}token-names/{name}"
+
+
+def join_token(token: str) -> str:
+    """A join token that is not used up, by its id; bound to a lease of its time."""
+    return f"{PREFIX}join/{token}"
+
+
+def identity(role: str, name: str) -> str:
+    """Which certificate a machine or a master has, and whether it is shut out."""
+    return f"{PREFIX}identities/{role}/{name}"
+
+
+def secret(name: str) -> str:
+    """A secret, sealed to the masters."""
+    return f"{PREFIX}secrets/{name}"
+
+
+def sealed(machine: str, name: str) -> str:
+    """A secret, sealed for a machine."""
+    return f"{PREFIX}sealed/{machine}/{name}"
+
+
+def sealed_of(machine: str) -> str:
+    """The prefix of what is sealed for a machine."""
+    return f"{PREFIX}sealed/{machine}/"
+
+
 def fence(machine: str) -> str:
     """A machine's fence renewals."""
     return f"{PREFIX}fence/{machine}"
 
 
 def event(hour: int, writer: str, number: int) -> str:
-    """Something that happened; `hour` is hours since 1970."""
+    """Something that a master tells of; `hour` is hours since 1970."""
     return f"{PREFIX}events/{hour:08d}/{writer}-{number:06d}"
+
+
+def machine_event(machine: str, writer: str, number: int) -> str:
+    """Something that a machine's agent tells of."""
+    return f"{machine_events_of(machine)}{writer}-{number:06d}"
+
+
+def machine_events_of(machine: str) -> str:
+    """The prefix of what one machine's agent tells: it may write nowhere else under `events/`."""
+    return f"{PREFIX}events/{machine}/"
 
 
 def events_of(hour: int) -> str:

@@ -29,6 +29,7 @@ from unitfleet.store import (
     KeyValue,
     Lease,
     Listing,
+    MemberStatus,
     Op,
     Put,
     StoreStatus,
@@ -332,6 +333,14 @@ class MemoryStore:
     async def status(self) -> StoreStatus:
         """Say how the store is."""
         return await self._read(lambda: StoreStatus("memory", 0, True, self.server.cluster_id))
+
+    async def members(self) -> tuple[MemberStatus, ...]:
+        """Ask the server how it is; a cut link is told as a member that does not answer."""
+        try:
+            status = await self.status()
+        except StoreUnavailable as error:
+            return (MemberStatus(self.link.name, trouble=error.message),)
+        return (MemberStatus(self.link.name, version=status.version, has_leader=True),)
 
     async def close(self) -> None:
         """End this client's watches and refuse its calls; the server and its other clients go on."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from unitfleet import xfleet
+from unitfleet import checks, logkeys, xfleet
+from unitfleet.limits import KEYS as RESOURCE_KEYS
 from unitfleet.problems import Problems, nearest
 from unitfleet.service import LIMIT_KEYS
 from unitfleet.systemd_keys import KEYS
@@ -12,21 +13,18 @@ from unitfleet.unitfile import XFLEET, Option
 
 CONTAINER = "Container"
 
-XFLEET_OURS = frozenset("CPU Memory Spread OnMachineLoss".split())
-XFLEET_KEYS = xfleet.KEYS | XFLEET_OURS
-XFLEET_LATER = frozenset(
-    (
-        "Disk Egress Ingress EgressLimit IngressLimit Prefer Avoid Priority Isolation Singleton Check "
-        "CheckInterval CheckTimeout CheckRetries OnFailure LogFiles LogSink Warm Burst"
-    ).split()
+XFLEET_OURS = frozenset(
+    "CPU Memory Egress Ingress EgressLimit IngressLimit Burst Spread OnMachineLoss Warm Secret".split()
 )
+XFLEET_KEYS = xfleet.KEYS | XFLEET_OURS | checks.KEYS | logkeys.KEYS
+XFLEET_LATER = frozenset("Disk Prefer Avoid Priority Isolation Singleton".split())
 
 CONTAINER_KEYS = frozenset(
     (
         "AddCapability AddDevice AddHost ContainerName DNS DropCapability Entrypoint Environment EnvironmentFile "
         "Exec Group HealthCmd HealthInterval HealthRetries HealthStartPeriod HealthTimeout HostName Image Label "
-        "LogDriver LogOpt Memory Mount Network Notify PidsLimit PublishPort Pull ReadOnly RunInit ShmSize "
-        "StopSignal StopTimeout Tmpfs Ulimit User Volume WorkingDir"
+        "LogDriver LogOpt Memory Mount Network Notify PidsLimit PublishPort Pull ReadOnly RunInit Secret "
+        "ShmSize StopSignal StopTimeout Tmpfs Ulimit User Volume WorkingDir"
     ).split()
 )
 # What Quadlet (podman-container.unit(5)) takes besides.
@@ -37,7 +35,7 @@ CONTAINER_LATER = frozenset(
         "HealthOnFailure HealthStartupCmd HealthStartupInterval HealthStartupRetries HealthStartupSuccess "
         "HealthStartupTimeout HttpProxy IP IP6 Mask NetworkAlias NoNewPrivileges Pod PodmanArgs ReadOnlyTmpfs "
         "ReloadCmd ReloadSignal RemapGid RemapUid RemapUidSize RemapUsers Retry RetryDelay Rootfs SeccompProfile "
-        "Secret SecurityLabelDisable SecurityLabelFileType SecurityLabelLevel SecurityLabelNested "
+        "SecurityLabelDisable SecurityLabelFileType SecurityLabelLevel SecurityLabelNested "
         "SecurityLabelType ServiceName StartWithPod SubGIDMap SubUIDMap Sysctl Timezone UIDMap Unmask UserNS "
         "VolatileTmp"
     ).split()
@@ -59,10 +57,10 @@ PROCESS_SERVICE = _RUNNING | frozenset(
         "WorkingDirectory User Group KillMode KillSignal SendSIGKILL NotifyAccess"
     ).split()
 )
-PROCESS_SERVICE |= frozenset(LIMIT_KEYS)
+PROCESS_SERVICE |= frozenset(LIMIT_KEYS) | RESOURCE_KEYS
 
 # What the docker driver carries out of [Service] beside [Container].
-CONTAINER_SERVICE = _RUNNING | {"LimitNOFILE"}
+CONTAINER_SERVICE = _RUNNING | RESOURCE_KEYS | {"LimitNOFILE"}
 
 # What may be left out with nothing lost: how systemd labels output, counts, or finds the main process.
 HARMLESS_SERVICE = frozenset(

@@ -38,7 +38,7 @@ _HOST = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,253}[a-zA-Z0-9])?")
 
 def read(section: Section, service: ServiceSpec) -> ContainerSpec:
     """Read `[Container]`; of `service` LimitNOFILE= becomes the container's, unless Ulimit=nofile says else."""
-    image = section.get("Image", _image, "")
+    image = section.get("Image", image_reference, "")
     if section.last("Image") is None:
         line = section.options[0].line if section.options else 0
         section.problems.error(
@@ -97,7 +97,8 @@ def _memory(text: str) -> int:
     return value
 
 
-def _image(text: str) -> str:
+def image_reference(text: str) -> str:
+    """Read an image reference, or an image's id; raises `BadValue` that shows the right form."""
     if text.endswith((".image", ".build")):
         raise BadValue(f"{text[:80]!r} refers to another Quadlet file, which is not supported by this version")
     if not _IMAGE.fullmatch(text):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from unitfleet import names, timespan, xfleet
+from unitfleet.demands import demands_of
 from unitfleet.errors import InvalidName
 from unitfleet.model import OnLoss, Requirements
 from unitfleet.names import UnitName
@@ -69,8 +70,10 @@ def read(
         is_global=wants.is_global,
         cpu=_ours(options, unit, problems, "CPU", _cpu, 0.0),
         memory=_ours(options, unit, problems, "Memory", _memory, limit),
+        image="" if container is None else container.image,
         host_ports=() if container is None else tuple((p.host, p.protocol) for p in container.ports if p.host),
         container_name="" if container is None else container.container_name,
+        demands=demands_of(service, container),
         spread=_ours(options, unit, problems, "Spread", _spread, ""),
         on_loss=on_loss,
         on_loss_after_s=after_s,

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from unitfleet.model import Requirements
+from unitfleet.model import Bandwidth, Requirements
 
 
 class ServiceType(StrEnum):
@@ -181,6 +181,76 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     health: HealthSpec | None = None
 
 
+class ResourceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a copy may use at most, or by weight (systemd.resource-control(5)); 0: not said.
+
+    Block device limits are (path, amount a second); weights go from 1 to 10000, 100 is everybody's.
+    """
+
+    memory_max: int = 0  # bytes
+    memory_max_percent: float = 0.0  # of the machine's memory, in place of bytes
+    memory_swap_max: int | None = None  # bytes besides memory; None: not said, -1: infinity
+    cpu_quota: float = 0.0  # cores
+    cpu_weight: int = 0
+    tasks_max: int = 0
+    io_weight: int = 0
+    io_read_bytes: tuple[tuple[str, int], ...] = ()
+    io_write_bytes: tuple[tuple[str, int], ...] = ()
+    io_read_ops: tuple[tuple[str, int], ...] = ()
+    io_write_ops: tuple[tuple[str, int], ...] = ()
+
+
+class SecretSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """`Secret=`: a file with a secret's value. `target`: its path in the container, or its name in the directory.
+
+    `uid` and `gid` None: the unit's own user and group.
+    """
+
+    name: str
+    target: str
+    uid: int | None = None
+    gid: int | None = None
+    mode: int = 0o400
+
+
+class CheckKind(StrEnum):
+    """How `Check=` asks."""
+
+    HTTP = "http"
+    TCP = "tcp"
+    EXEC = "exec"
+
+
+class CheckSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """`Check=` and its timings: the agent asks, in place of the container's own health command.
+
+    `target` is a URL (http, https), `host:port` (tcp) or the command's text (exec, run in the container). Ports
+    are the copy's own, as it would see them; the agent finds the way to them.
+    """
+
+    kind: CheckKind
+    target: str
+    words: tuple[str, ...] = ()  # of an exec check
+    interval_s: float = 10.0
+    timeout_s: float = 5.0
+    retries: int = 3
+    start_period_s: float = 0.0
+
+
+class OnFailure(StrEnum):
+    """`OnFailure=` in `[X-Fleet]`: what becomes of a copy that failed for good."""
+
+    RESTART = "restart"
+    KEEP = "keep"  # it stays as it was, for a look
+
+
+class LogSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """`LogFiles=` (globs of absolute paths in the container) and `LogSink=` (names of the agent's sinks)."""
+
+    files: tuple[str, ...] = ()
+    sinks: tuple[str, ...] = ()  # (): the agent's own choice
+
+
 class UnitSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A unit text, read: what it asks of a machine and what its driver is to run."""
 
@@ -189,5 +259,12 @@ class UnitSpec(msgspec.Struct, frozen=True, kw_only=True):
     requirements: Requirements
     service: ServiceSpec
     container: ContainerSpec | None = None  # set: the docker driver runs it
+    limits: ResourceLimits = ResourceLimits()
+    bandwidth: Bandwidth = Bandwidth()
+    check: CheckSpec | None = None
+    on_failure: OnFailure = OnFailure.RESTART
+    logs: LogSpec = LogSpec()
+    secrets: tuple[SecretSpec, ...] = ()
+    warm: bool = True  # Warm=: machines that could run it hold its image before they are ready
     install: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()  # file:line: … that did not stop us

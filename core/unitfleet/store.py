@@ -126,12 +126,30 @@ class StoreStatus:
     cluster_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """What one member of the store says of itself; `trouble` is why it said nothing, "" when it did.
+
+    `complaints` are the server's own words (no leader, an alarm for space). `quota` is what its database may
+    grow to, 0 where it does not tell (etcd before 3.6).
+    """
+
+    address: str
+    trouble: str = ""
+    version: str = ""
+    db_size: int = 0
+    quota: int = 0
+    has_leader: bool = False
+    complaints: tuple[str, ...] = ()
+
+
 class Store(Protocol):
     """Linearizable reads and guarded writes over keys that are ASCII strings.
 
     Every call has a deadline of its own and tries every endpoint. A call that writes raises
     `StoreUnavailable` when surely nothing was written and `OutcomeUnknown` when it may have been;
-    reads raise `StoreUnavailable`. `StoreFull` says that the store takes no writes.
+    reads raise `StoreUnavailable`. `StoreFull` says that the store takes no writes, `StoreDenied` that it refuses
+    this identity what it asked for; a watch raises that too.
     """
 
     async def get(self, key: str) -> KeyValue | None:
@@ -164,7 +182,8 @@ class Store(Protocol):
         """Yield every change under `prefix` (a whole key is a prefix too) from `start_revision` on.
 
         It outlives broken connections, restarts of the store, dead and frozen members, and loses and doubles
-        nothing. Raises `Compacted` when `start_revision` is gone; nothing else ends it but closing it.
+        nothing. Raises `Compacted` when `start_revision` is gone, `StoreDenied` where this identity may not read;
+        nothing else ends it but closing it.
         """
         ...
 
@@ -189,6 +208,10 @@ class Store(Protocol):
 
     async def status(self) -> StoreStatus:
         """Say how the store is."""
+        ...
+
+    async def members(self) -> tuple[MemberStatus, ...]:
+        """Ask every member that is known how it is; one that does not answer in time is told as such."""
         ...
 
     async def close(self) -> None:

@@ -9,13 +9,14 @@ from unitfleet.model import Pending, RosterEntry, Wanted
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Give a unit a new place. `moved_from` names the machine of its former one."""
+    """Give a unit a new place. `moved_from` names the machine of its former one, `tried` those it failed on."""
 
     unit: str
     machine: str
     wanted: Wanted
     reason: str
     moved_from: str = ""
+    tried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,15 @@ class Want:
     unit: str
     machine: str
     wanted: Wanted
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Amend:
+    """Let a placement carry the unit's bandwidth as it is now; nothing else of it changes, not even its epoch."""
+
+    unit: str
+    machine: str
     reason: str
 
 
@@ -110,6 +120,6 @@ class Forget:
     machine: str
 
 
-UnitAction = Place | Want | Gone | Acknowledged | DropState | DeleteUnit | Pend | Unpend | PinImage
+UnitAction = Place | Want | Amend | Gone | Acknowledged | DropState | DeleteUnit | Pend | Unpend | PinImage
 MachineAction = Enroll | Lose | Forget
 Action = UnitAction | MachineAction

@@ -11,12 +11,17 @@ from unit_master.rules import (
     is_pinned_to,
     left_for,
     missing_metadata,
+    missing_secrets,
     replacers,
     short_of,
     size,
+    uplink_left_for,
+    warms_for,
 )
 from unit_master.scene import Host, Scene, millis
 from unitfleet.model import MachineStatus, Requirements
+from unitfleet.policy import OPEN, exceeds
+from unitfleet.rates import rate_text
 
 Fix = tuple[float, str]
 """How much a fix asks of a user (1 is least), and the fix."""
@@ -24,6 +29,8 @@ Fix = tuple[float, str]
 
 def summary(unit: Requirements, refused: Sequence[tuple[Host, str]], scene: Scene) -> str:
     """Say in one sentence which rule refused how many hosts, the most frequent reason first."""
+    if missing := missing_secrets(unit, scene):
+        return f"secret: {_all_of(missing)} {'is' if len(missing) == 1 else 'are'} not set"
     if not refused:
         return "no machine fits: none other is there" if scene.hosts else "no machine fits: none has joined yet"
     counts: dict[tuple[str, str], int] = {}
@@ -37,6 +44,8 @@ def summary(unit: Requirements, refused: Sequence[tuple[Host, str]], scene: Scen
 
 def nearest_fix(unit: Requirements, hosts: Iterable[Host], scene: Scene) -> str:
     """Return what to do about the host that is closest to taking the unit, all its obstacles counted."""
+    if missing := missing_secrets(unit, scene):
+        return " and ".join(f"unitctl secret set {name}" for name in missing)
     waiting = [peer for peer in unit.machine_of if peer not in scene.place]
     if waiting:
         return f"start {_all_of(waiting)} first"
@@ -59,9 +68,15 @@ def _phrases(unit: Requirements, host: Host, rule: str) -> tuple[str, str]:
         case "ready":
             state = _unready(unit, host)
             return f"is {state}", f"are {state}"
+        case "room":
+            return "is too full", "are too full"
         case "driver":
             drivers = f"no {' or '.join(unit.drivers) or 'suitable'} driver"
             return f"has {drivers}", f"have {drivers}"
+        case "policy":
+            return "does not allow what it asks for", "do not allow what it asks for"
+        case "secret":
+            return "has no key for secrets", "have no key for secrets"
         case "metadata":
             wanted = _all_of(missing_metadata(unit, host))
             return f"lacks {wanted}", f"lack {wanted}"
@@ -84,7 +99,11 @@ def _unready(unit: Requirements, host: Host) -> str:
         return host.status.value
     if unit.unit in host.leaving:
         return "still stopping its old copy"
-    return "drained" if host.drained else "cordoned"
+    if host.drained or host.cordoned:
+        return "drained" if host.drained else "cordoned"
+    if host.shut_out and not host.holds(unit.unit):
+        return "shut out"
+    return "warming"
 
 
 def _fixes(unit: Requirements, host: Host, scene: Scene) -> list[Fix]:
@@ -92,9 +111,13 @@ def _fixes(unit: Requirements, host: Host, scene: Scene) -> list[Fix]:
     fixes: list[Fix] = []
     if unit.machine_id and not is_pinned_to(unit, host):
         fixes.append((50, f"start the agent of machine {unit.machine_id} or change MachineID="))
-    fixes += _readying(unit, host)
+    fixes += _readying(unit, host, scene)
     if host.status is MachineStatus.READY and not set(unit.drivers) & set(host.drivers):
         fixes.append((6, f"add a machine with the {' or '.join(unit.drivers) or 'right'} driver"))
+    if why := exceeds(unit.demands, host.policy):
+        fixes.append((8, f"ask for less in the unit ({host.name} {why}){_or_allow(unit, host)}"))
+    if unit.secrets and not host.has_key and host.status is MachineStatus.READY:
+        fixes.append((6, f"update the agent of {host.name}"))
     for missing in missing_metadata(unit, host):
         key, _, values = missing.partition("=")
         fixes.append((4, f"add {' or '.join(f'{key}={value}' for value in values.split('|'))} to a machine"))
@@ -106,7 +129,7 @@ def _fixes(unit: Requirements, host: Host, scene: Scene) -> list[Fix]:
     return fixes
 
 
-def _readying(unit: Requirements, host: Host) -> list[Fix]:
+def _readying(unit: Requirements, host: Host, scene: Scene) -> list[Fix]:
     if host.status is MachineStatus.LOST:
         return [(12, f"bring {host.name} back{_or_add(unit)}")]
     if host.status is MachineStatus.SUSPECT:
@@ -118,6 +141,12 @@ def _readying(unit: Requirements, host: Host) -> list[Fix]:
         fixes.append((2, f"undrain {host.name}"))
     elif host.cordoned and not host.holds(unit.unit):
         fixes.append((1, f"uncordon {host.name}"))
+    if host.shut_out and not host.holds(unit.unit):
+        fixes.append((12, f"let {host.name} in again{_or_add(unit)}"))
+    if warms_for(unit, host, scene):
+        fixes.append((0.5, f"wait until {host.name} is warm ({host.warming})"))
+    if host.closed and not host.holds(unit.unit):
+        fixes.append((3, f"free space on {host.name}{_or_add(unit)}"))
     return fixes
 
 
@@ -130,11 +159,20 @@ def _making_room(unit: Requirements, host: Host) -> list[Fix]:
     elif blockers:
         fixes.append((1, f"wait until {_all_of(sorted(blockers))} has left {host.name}"))
     cpu, memory = left_for(unit, host)
+    egress, ingress = uplink_left_for(unit, host)
+    whole = host.capacity
     for resource in short_of(unit, host):
-        if resource == "cpu":
-            fixes.append(_less(unit, host, "CPU", millis(unit.cpu), cpu, millis(host.capacity.cpu), cores))
-        else:
-            fixes.append(_less(unit, host, "Memory", unit.memory, memory, host.capacity.memory, size))
+        match resource:
+            case "cpu":
+                fixes.append(_less(unit, host, "CPU", millis(unit.cpu), cpu, millis(whole.cpu), cores))
+            case "memory":
+                fixes.append(_less(unit, host, "Memory", unit.memory, memory, whole.memory, size))
+            case "egress" if whole.egress:
+                fixes.append(_less(unit, host, "Egress", unit.egress, egress, whole.egress, rate_text))
+            case "ingress" if whole.ingress:
+                fixes.append(_less(unit, host, "Ingress", unit.ingress, ingress, whole.ingress, rate_text))
+            case unknown:
+                fixes.append((4, f"set --{unknown} on the agent of {host.name}"))
     return fixes
 
 
@@ -148,6 +186,11 @@ def _less(
     if needs <= whole:
         return cost, f"free {written(needs - left)} of {key} on {host.name}{_or_add(unit)}"
     return cost + 5, f"add a machine with {key} of {written(needs)} or more ({host.name} has {written(whole)})"
+
+
+def _or_allow(unit: Requirements, host: Host) -> str:
+    """Offer a change of the host's policy, unless none can allow it."""
+    return "" if exceeds(unit.demands, OPEN) else f" or allow it in the policy of {host.name}"
 
 
 def _or_add(unit: Requirements) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from unit_master.actions import (
     Acknowledged,
     Action,
+    Amend,
     DeleteUnit,
     DropState,
     Enroll,
@@ -29,7 +30,7 @@ from unit_master.actions import (
 )
 from unit_master.view import ClusterView
 from unitfleet import codec, keys
-from unitfleet.model import CopyPhase, Happening, MachineStatus, Pin, Placement, Stay, Wanted
+from unitfleet.model import Bandwidth, CopyPhase, Happening, MachineStatus, Pin, Placement, Stay, Unit, Wanted
 from unitfleet.store import MAX_OPERATIONS, Compare, Delete, Op, Put, absent, unchanged
 
 GUARDS = 3  # two compares of the term, one of the epoch
@@ -85,6 +86,8 @@ class Scribe:
         match action:
             case Place() | Want():
                 self._place(txn, action)
+            case Amend():
+                self._amend(txn, action)
             case Gone():
                 self._gone(txn, action.unit, action.machine, action.reason)
             case Acknowledged(unit, machine):
@@ -145,6 +148,8 @@ class Scribe:
             restart=unit.restart,
             reason=action.reason,
             image=pin.value.image if pin else "",
+            bandwidth=self._bandwidth(unit, action),
+            tried=action.tried if isinstance(action, Place) else (),
             placed_at=self._now,
         )
         self._compare(txn, keys.unit(action.unit))
@@ -158,6 +163,29 @@ class Scribe:
         name = self._view.machine_name(action.machine)
         kind = "moved" if action.moved_from else "placed"
         self._tell(txn, kind, f"on {name}: {action.reason}", unit=action.unit, machine=action.machine, epoch=epoch)
+
+    def _bandwidth(self, unit: Unit, action: Place | Want) -> Bandwidth | None:
+        """Return what a placement guarantees: where it is only renewed, a new guarantee is a matter of `Amend`."""
+        held = self._view.placements_of(unit.name).get(action.machine)
+        if isinstance(action, Want) and held is not None and held.value.spec == unit.spec:
+            return held.value.bandwidth
+        return unit.bandwidth
+
+    def _amend(self, txn: Transaction, action: Amend) -> None:
+        """Write a placement with its unit's bandwidth and all else as it was, its epoch too: no copy is touched.
+
+        The counter is raised all the same: it is what keeps the leader's transactions in one order.
+        """
+        unit = self._view.units[action.unit].value
+        held = self._view.placements_of(action.unit)[action.machine].value
+        self._compare(txn, keys.unit(action.unit))
+        self._compare(txn, keys.placement(action.machine, action.unit))
+        self._raise(txn)
+        amended = msgspec.structs.replace(held, bandwidth=unit.bandwidth)
+        txn.ops.append(Put(keys.placement(action.machine, action.unit), codec.encode(amended)))
+        name = self._view.machine_name(action.machine)
+        told = f"on {name}: {action.reason}"
+        self._tell(txn, "limited", told, unit=action.unit, machine=action.machine, epoch=held.epoch)
 
     def _gone(self, txn: Transaction, unit: str, machine: str, reason: str) -> None:
         held = self._view.placements_of(unit).get(machine)

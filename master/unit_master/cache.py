@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from unit_master.view import ClusterView
 from unitfleet import keys
 from unitfleet.errors import Compacted, StoreError, StoreUnavailable
-from unitfleet.store import Store, StoreStatus
+from unitfleet.store import MemberStatus, Store, StoreStatus
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +118,10 @@ class Cache:
             yield subscription
         finally:
             del self._subscriptions[subscription]
+
+    async def members(self) -> tuple[MemberStatus, ...]:
+        """Ask every member of the store how it is."""
+        return await self._store.members()
 
     async def wait_for(self, revision: int, timeout_s: float) -> None:
         """Wait until the view is complete and not older than `revision`; raises `StoreUnavailable`.

@@ -6,6 +6,7 @@ from unit_master.scene import Scene, scene_of
 from unit_master.scheduler import Refused, fits, in_words, place, scores_of
 from unit_master.view import ClusterView
 from unitfleet.api import Explanation, RuleVerdict
+from unitfleet.bandwidth import asked
 from unitfleet.model import Placement, Requirements, TargetState, Unit, Wanted
 from unitfleet.names import split
 
@@ -25,9 +26,10 @@ def explain(view: ClusterView, name: str) -> Explanation | None:
         return Explanation(name=name, rev=view.revision, summary=f"cannot read its unit file: {why}", machines=())
     scene = scene_of(view)
     places = _places(view, name)
-    summary, hint = _summary(view, unit, spec.requirements, scene, places)
+    needs = asked(spec.requirements, unit.bandwidth)
+    summary, hint = _summary(view, unit, needs, scene, places)
     chosen = {placement.machine for placement in places}
-    machines = _verdicts(spec.requirements, scene, chosen)
+    machines = _verdicts(needs, scene, chosen)
     return Explanation(name=name, rev=view.revision, summary=summary, machines=machines, hint=hint)
 
 

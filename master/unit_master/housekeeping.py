@@ -33,6 +33,7 @@ def garbage(view: ClusterView, now: float) -> Iterator[str]:
     for digest in view.pins:
         if digest not in pointed:
             yield keys.pin(digest)
+    yield from (keys.warm_set(machine) for machine in view.warm_sets if machine not in view.roster)
     yield from _old_events(view, now)
     for unit, stays in view.stays.items():
         newest = max(stays)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from unit_master.actions import (
     Acknowledged,
     Action,
+    Amend,
     DeleteUnit,
     DropState,
     Enroll,
@@ -30,10 +31,14 @@ from unit_master.actions import (
 )
 from unit_master.apply import Scribe, Transaction
 from unit_master.cache import Cache, Update
+from unit_master.etcd_roles.keeper import Keeper
 from unit_master.housekeeping import BATCH, COMPACT_EVERY_S, Revisions, deletions, garbage
 from unit_master.machines import Clocks, Wait, plan_machines
+from unit_master.metrics import MasterMetrics
 from unit_master.reconcile import plan_units
 from unit_master.scene import Scene, scene_of
+from unit_master.secrets.sealer import Sealer
+from unit_master.warm_sets import WarmSets
 from unitfleet import codec, keys
 from unitfleet.election import RENEW_S, Term, TermOver
 from unitfleet.errors import OutcomeUnknown, StoreError
@@ -62,6 +67,9 @@ class Leader:
         now: Callable[[], float],
         grace_s: float,
         tidy_every_s: float = TIDY_EVERY_S,
+        metrics: MasterMetrics | None = None,
+        secrets_key: str = "",
+        keeper: Keeper | None = None,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -69,6 +77,9 @@ class Leader:
         self._now = now
         self._grace_s = grace_s
         self._tidy_every_s = tidy_every_s
+        self._metrics = metrics or MasterMetrics()
+        self._secrets_key = secrets_key
+        self._keeper = keeper
         self._numbers = itertools.count(1)
         self._waits: dict[str, tuple[int, float]] = {}
         self._most = MOST_ACTIONS
@@ -89,6 +100,12 @@ class Leader:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(reconcile_forever(plan, subscription.changed, INTERVAL_S), name="plan")
                 tasks.create_task(self._tidy_forever(), name="tidy")
+                warm = WarmSets(self._store, self._cache, self._term, self._still_leads)
+                tasks.create_task(warm.run(), name="warm sets")
+                sealer = Sealer(self._store, self._cache, self._term, self._secrets_key, self._still_leads)
+                tasks.create_task(sealer.run(), name="seal secrets")
+                if self._keeper is not None:
+                    tasks.create_task(self._keeper.run(), name="users of etcd")
 
     async def _begin(self) -> None:
         """See everything that the last leader wrote, and have a counter to raise."""
@@ -104,14 +121,24 @@ class Leader:
         """Note what a change leaves open: a new state, the most frequent one, is a matter of its unit alone."""
         for key in update.keys or ():
             match keys.split(key):
-                case "states", _, unit:
+                case "states", machine, unit:
                     self._reported.add(unit)
+                    self._saw(unit, machine)
                 case "events", *_:
                     pass  # for people
+                case "sealed", *_:
+                    pass  # for agents
+                case (("images" | "warm" | "warm-set"), _):
+                    pass  # what it changes for the scheduler the next full pass knows
                 case _:
                     self._scene = None
         if update.keys is None or asyncio.get_running_loop().time() - self._passed_at >= INTERVAL_S:
             self._scene = None
+
+    def _saw(self, unit: str, machine: str) -> None:
+        state = self._cache.view.states_of(unit).get(machine)
+        if state is not None:
+            self._metrics.seen(unit, machine, state.value.phase, asyncio.get_running_loop().time())
 
     def _plan_units(self) -> list[UnitAction]:
         """Decide about every unit, or only about those with new states when nothing else has changed."""
@@ -120,14 +147,17 @@ class Leader:
         if scene is None:
             scene = scene_of(view)
             self._passed_at = asyncio.get_running_loop().time()
-        actions = plan_units(view, self._now(), names, scene)
+        with self._metrics.planned.time():
+            actions = plan_units(view, self._now(), names, scene)
         self._scene, self._reported = None if actions else scene, set()  # actions are drafted on the scene
         return actions
 
     async def _pass(self) -> float | None:
         try:
-            return await self._decide()
+            with self._metrics.reconciled.time():
+                return await self._decide()
         except StoreError as error:
+            self._metrics.errors.labels(type(error).__name__).inc()
             logger.warning("could not carry out a decision: %s", error)
             return RETRY_S
 
@@ -199,6 +229,7 @@ class Leader:
                 epoch_revision = revision
             for action in batch.actions:
                 self._log(action)
+                self._metrics.decided(action, asyncio.get_running_loop().time())
         await self._cache.wait_for(revision, CATCH_UP_S)
 
     async def _commit(self, batch: Transaction, epoch_revision: int) -> tuple[int, bool]:
@@ -215,6 +246,7 @@ class Leader:
             return result.revision, True
         await self._still_leads()
         self._conflicts += 1
+        self._metrics.errors.labels("Conflict").inc()
         logger.info("decided anew: the cluster changed under %d decisions", len(batch.actions))
         self._most = max(1, self._most // 2)
         return result.revision, False
@@ -232,6 +264,8 @@ class Leader:
                 logger.info("placed %s on %s (%s): %s", unit, name(machine), wanted, reason)
             case Want(unit, machine, wanted, reason):
                 logger.info("ordered %s on %s %s: %s", unit, name(machine), wanted, reason)
+            case Amend(unit, machine, reason):
+                logger.info("amended %s on %s: %s", unit, name(machine), reason)
             case Gone(unit, machine, reason):
                 logger.info("ordered %s on %s gone: %s", unit, name(machine), reason)
             case Acknowledged(unit, machine):

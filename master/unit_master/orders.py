@@ -10,11 +10,15 @@ from enum import StrEnum
 import msgspec
 
 from unit_master.cache import Cache
+from unit_master.identities import AGENT, find_identity, shut_out
 from unit_master.view import ClusterView
+from unit_master.warming import reference_digest
 from unitfleet import codec, keys
+from unitfleet.api import WarmOrder
 from unitfleet.errors import NotFound, OutcomeUnknown, Refused
-from unitfleet.model import Brake, BrakeOrder, MachineSpec, MachineStatus
-from unitfleet.store import Compare, Put, Store, absent, unchanged
+from unitfleet.model import Brake, BrakeOrder, IdentityRecord, MachineSpec, MachineStatus, WarmImage
+from unitfleet.problems import nearest
+from unitfleet.store import Compare, Delete, Put, Store, absent, unchanged
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,8 @@ class MachineOrder(StrEnum):
     UNDRAIN = "undrain"
     LOST = "lost"
     RM = "rm"
+    DENY = "deny"
+    ALLOW = "allow"
 
 
 def find_machine(view: ClusterView, wanted: str) -> str:
@@ -39,7 +45,8 @@ def find_machine(view: ClusterView, wanted: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        several = ", ".join(f"{view.machine_name(machine)} ({machine[:8]})" for machine in found[:5])
+        fits = sorted(f"{view.machine_name(machine)} ({machine[:8]})" for machine in found)
+        several = ", ".join(fits[:5])
         raise Refused(f"cannot tell which machine {wanted} is: {several}", hint="give more of its name or its id")
     known = {view.machine_name(machine) for machine in view.roster.keys() | view.presence.keys()}
     near = difflib.get_close_matches(wanted, sorted(known), 1, 0.6)
@@ -77,6 +84,20 @@ def ordered(view: ClusterView, machine: str, order: MachineOrder) -> MachineSpec
                     hint=f"stop its agent, wait until it is lost or say so: unitctl machines lost {name}",
                 )
             return msgspec.structs.replace(held, removed_join=known.value.join)
+        case MachineOrder.DENY | MachineOrder.ALLOW:
+            return held
+
+
+def identity(view: ClusterView, machine: str, order: MachineOrder) -> IdentityRecord | None:
+    """Return the machine's identity as `order` makes it, None when it is left as it is; raises `Refused`.
+
+    One that is removed is shut out too, if it ever had a certificate.
+    """
+    if order is MachineOrder.RM:
+        return shut_out(view, machine, denied=True) if machine in view.identities.get(AGENT, {}) else None
+    if order in (MachineOrder.DENY, MachineOrder.ALLOW):
+        return shut_out(view, machine, denied=order is MachineOrder.DENY)
+    return None
 
 
 class Orders:
@@ -91,17 +112,27 @@ class Orders:
         """Carry out an order about a machine and return the revision it stands at."""
         for _ in range(TRIES):
             view = self._cache.view
-            machine = find_machine(view, wanted)
+            machine = _meant(view, wanted, order)
             spec = ordered(view, machine, order)
+            known = identity(view, machine, order)
             entry = view.machine_specs.get(machine)
             key = keys.machine_spec(machine)
             compares = [unchanged(key, view.revisions.get(key, 0)), *_conditions(view, machine, order)]
-            ops = [] if entry is not None and entry.value == spec else [Put(key, codec.encode(spec))]
+            of_spec = order not in (MachineOrder.DENY, MachineOrder.ALLOW)
+            changed = of_spec and (entry is None or entry.value != spec)
+            ops = [Put(key, codec.encode(spec))] if changed else []
+            if known is not None:
+                identity_key = keys.identity(known.role, known.name)
+                compares.append(unchanged(identity_key, view.revisions.get(identity_key, 0)))
+                if known != view.identities[known.role][known.name].value:
+                    ops.append(Put(identity_key, codec.encode(known)))
             try:
                 result = await self._store.txn(compares, ops)
             except OutcomeUnknown:
-                held = await self._store.get(key)  # raises when the store is away
-                if held is None or held.value != codec.encode(spec):
+                if not ops:
+                    raise
+                held = await self._store.get(ops[-1].key)  # raises when the store is away
+                if held is None or held.value != ops[-1].value:
                     raise
                 return held.mod_revision
             if result.succeeded:
@@ -110,6 +141,30 @@ class Orders:
                 return result.revision if ops else view.revision
             await self._cache.wait_for(result.revision, CATCH_UP_S)
         raise Refused(f"cannot {order} {wanted}: it changes all the time", hint="try again")
+
+    async def warm(self, wish: WarmOrder) -> int:
+        """Let machines hold an image, and return the revision it stands at; another `where` takes its place."""
+        warm = WarmImage(image=wish.image, where=wish.where, at=self._now())
+        held = self._cache.view.warm.get(reference_digest(wish.image))
+        if held is not None and held.value.where == warm.where:
+            return held.revision
+        revision = await self._store.put(keys.warm(reference_digest(wish.image)), codec.encode(warm))
+        logger.info("ordered %s to be held warm", wish.image)
+        return revision
+
+    async def unwarm(self, wish: WarmOrder) -> int:
+        """Take back `warm`; raises `NotFound` for an image that was not ordered."""
+        key = keys.warm(reference_digest(wish.image))
+        while (held := await self._store.get(key)) is not None:
+            result = await self._store.txn([unchanged(key, held.mod_revision)], [Delete(key)])
+            if result.succeeded:
+                logger.info("no longer ordered %s to be held warm", wish.image)
+                return result.revision
+        known = sorted(entry.value.image for entry in self._cache.view.warm.values())
+        raise NotFound(
+            f"cannot unwarm {wish.image}: nobody ordered it",
+            hint=nearest(wish.image, known) or "unitctl images ls shows what is held, and for which units",
+        )
 
     async def brake(self, order: BrakeOrder) -> int:
         """Tell the brake and return the revision it stands at; the last word counts."""
@@ -123,6 +178,13 @@ class Orders:
             revision = held.mod_revision
         logger.info("told the brake to %s", order)
         return revision
+
+
+def _meant(view: ClusterView, wanted: str, order: MachineOrder) -> str:
+    """Return the id that an order is for: of a machine that was never seen, or is gone, the certificate counts."""
+    if order in (MachineOrder.DENY, MachineOrder.ALLOW) and not view.find_machines(wanted):
+        return find_identity(view, wanted) or find_machine(view, wanted)
+    return find_machine(view, wanted)
 
 
 def _conditions(view: ClusterView, machine: str, order: MachineOrder) -> list[Compare]:

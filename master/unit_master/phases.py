@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from unit_master import retries
 from unit_master.scene import Scene, scene_of
 from unit_master.scheduler import fits
 from unit_master.view import ClusterView
 from unitfleet import keys
+from unitfleet.bandwidth import asked
 from unitfleet.model import (
     CopyPhase,
     MachineStatus,
@@ -112,7 +114,7 @@ class Phases:
         self._scene = self._scene or scene_of(self._view)
         for machine, host in sorted(self._scene.hosts.items()):
             placed = machine in self._view.placements_of(unit.name)
-            if not placed and fits(spec.requirements, host, self._scene) is None:
+            if not placed and fits(asked(spec.requirements, unit.bandwidth), host, self._scene) is None:
                 seen.append(Seen("pending", why=f"not placed on {host.name} yet"))
         if not seen:
             return self._pending(pending)
@@ -139,6 +141,8 @@ class Phases:
             return self._unanswered(unit, place, state)
         if place.wanted.value != unit.target.value:
             return self._unordered(unit, place, state)
+        if state.phase is CopyPhase.FAILED:
+            return self._failed(unit, spec, place, state)
         return self._reported(place, state)
 
     def _unanswered(self, unit: Unit, place: Placement, state: UnitState | None) -> Seen:
@@ -159,6 +163,23 @@ class Phases:
             return Seen("stopping", why="the leader has not ordered it loaded yet", since=state.since)
         return Seen("placed", why="the leader has not ordered it launched yet", since=place.placed_at)
 
+    def _failed(self, unit: Unit, spec: UnitSpec | None, place: Placement, state: UnitState) -> Seen:
+        """Return how a unit is that failed at its place: that is the end unless another machine is to try it."""
+        why = state.message or f"failed on {self._view.machine_name(place.machine)}"
+        if place.tried:
+            names = [self._view.machine_name(machine) for machine in retries.tried(place)]
+            why += f"; it failed on {', '.join(names[:-1])} and {names[-1]}"
+        return Seen("failed", not self._goes_on(unit, spec, place, state), why=why, since=state.since)
+
+    def _goes_on(self, unit: Unit, spec: UnitSpec | None, place: Placement, state: UnitState) -> bool:
+        if spec is None or len(retries.tried(place)) >= retries.MOST_HOSTS:
+            return False
+        needs = asked(spec.requirements, unit.bandwidth)
+        if not retries.keeps_failing(needs, place, state):
+            return False
+        self._scene = self._scene or scene_of(self._view)
+        return retries.elsewhere(needs, place, state, self._scene) is not None
+
     def _reported(self, place: Placement, state: UnitState) -> Seen:
         """Return how a current copy is that answers the present order."""
         since = state.since or place.placed_at
@@ -166,11 +187,10 @@ class Phases:
         launched = place.wanted is Wanted.LAUNCHED
         match state.phase:
             case CopyPhase.RUNNING if launched:
-                return Seen("running", settled=True, ok=True, since=since)
+                why = (state.message or "its health check fails") if state.health == "unhealthy" else ""
+                return Seen("running", settled=True, ok=True, why=why, since=since)
             case CopyPhase.LOADED if not launched:
                 return Seen("loaded", settled=True, ok=True, since=since)
-            case CopyPhase.FAILED:
-                return Seen("failed", settled=True, why=state.message or f"failed on {name}", since=since)
             case CopyPhase.RUNNING | CopyPhase.STARTING | CopyPhase.RESTARTING if not launched:
                 return Seen("stopping", why=f"{name} has not stopped it yet", since=since)
             case CopyPhase.GONE:

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator, Set
 
 import msgspec
 
+from unit_master import amendments, retries
 from unit_master.actions import (
     Acknowledged,
+    Amend,
     DeleteUnit,
     DropState,
     Gone,
@@ -29,6 +31,7 @@ from unit_master.scene import Scene, scene_of
 from unit_master.scheduler import Refused, fits, pending_of, place
 from unit_master.view import ClusterView, Entry
 from unitfleet import keys
+from unitfleet.bandwidth import asked
 from unitfleet.model import (
     CopyPhase,
     MachineStatus,
@@ -139,13 +142,26 @@ class _Plan:
             yield from self._pend(
                 Pending(unit=self.name, considered=0, message=self._unreadable(unit), since=self.now)
             )
-        elif spec.requirements.is_global:
-            yield from self._everywhere(unit, spec.requirements)
         else:
-            yield from self._other_incarnations(unit)
-            yield from self._somewhere(unit, spec)
+            yield from self._run(unit, spec, asked(spec.requirements, unit.bandwidth))
         if self.asked is None and self.name in self.view.pending:
             yield Unpend(self.name)
+
+    def _run(self, unit: Unit, spec: UnitSpec, needs: Requirements) -> Iterator[UnitAction]:
+        """Place it, or see to it that it is as wanted where it is; `needs` has what `net limit` set."""
+        renewed = set()
+        if needs.is_global:
+            steps = self._everywhere(unit, needs)
+        else:
+            yield from self._other_incarnations(unit)
+            steps = self._somewhere(unit, needs)
+        for action in steps:
+            if isinstance(action, Place | Want):
+                renewed.add(action.machine)
+            yield action
+        for machine in self._live():
+            if machine not in renewed:
+                yield from self._amend(unit, spec, needs, machine)
 
     def _unreadable(self, unit: Unit) -> str:
         return f"cannot read its unit file: {self.view.unreadable(unit.name, unit.spec)}"
@@ -199,8 +215,7 @@ class _Plan:
 
     # ------------------------------------------------------------------ one place
 
-    def _somewhere(self, unit: Unit, spec: UnitSpec) -> Iterator[UnitAction]:
-        needs = spec.requirements
+    def _somewhere(self, unit: Unit, needs: Requirements) -> Iterator[UnitAction]:
         wanted = Wanted.LAUNCHED if unit.target is TargetState.LAUNCHED else Wanted.LOADED
         new = self._newest()
         if new is None and (found := self._found_running()):
@@ -230,7 +245,7 @@ class _Plan:
         reason = unsuitable(needs, host, self.scene)
         if reason is None and placement.spec != unit.spec:
             refusal = fits(needs, host, self.scene)
-            if refusal is not None and refusal.rule in ("ports", "resources", "driver"):
+            if refusal is not None and refusal.rule in ("ports", "resources", "driver", "policy"):
                 reason = refusal.why
         return f"{name} does not suit it any more: {reason}" if reason is not None else None
 
@@ -314,8 +329,30 @@ class _Plan:
             yield from self._others_go(machine)
         elif self._failed(held):
             for other in self._live():
-                if other != machine and not self._executes(other):
+                if other != machine and self._has_ended(other):
                     yield self._gone(other, f"placed on {self.view.machine_name(machine)}")
+            yield from self._try_elsewhere(unit, needs, held)
+
+    def _try_elsewhere(self, unit: Unit, needs: Requirements, held: Placement) -> Iterator[UnitAction]:
+        """Make the machine its place that runs it after all, or let another one try what failed here for good.
+
+        As with any move the new placement is made first; the failed copy goes once the new one runs, or fails.
+        """
+        state = self._state_of(held)
+        if not retries.keeps_failing(needs, held, state):
+            return
+        why = retries.in_words(self.view.machine_name(held.machine), state)
+        for other in self._live():
+            former = self.placements[other].value
+            if other != held.machine and self._runs(former) and _changed(unit, former, held.wanted) is None:
+                yield Want(self.name, other, held.wanted, f"runs there; {why}")
+                self.scene.settle(needs, other)
+                return
+        decided = retries.elsewhere(needs, held, state, self.scene)
+        if decided is not None:
+            reason = f"{why}; {decided.reason}"
+            yield Place(self.name, decided.machine, held.wanted, reason, held.machine, tried=retries.tried(held))
+            self.scene.settle(needs, decided.machine)
 
     def _others_go(self, machine: str) -> Iterator[UnitAction]:
         for other in self._live():
@@ -339,7 +376,12 @@ class _Plan:
                 elif reason is not None:
                     yield self._gone(machine, f"does not belong here any more: {reason}")
                 elif (changed := _changed(unit, held, wanted)) is not None:
-                    yield Want(self.name, machine, wanted, changed)
+                    short = amendments.too_much(unit, needs, held, wanted, host)
+                    if not short:
+                        yield Want(self.name, machine, wanted, changed)
+                        self.scene.settle(needs, machine)
+                    elif self.asked is None:
+                        yield from self._pend(amendments.keeps(self.name, "text", host, short, self.now))
                 continue
             if machine in self._found_running() and unsuitable(needs, host, self.scene) is None:
                 yield Place(self.name, machine, wanted, _ORDERED_ANEW)
@@ -359,6 +401,18 @@ class _Plan:
             hint = nearest_fix(needs, self.scene.hosts.values(), self.scene)
             refused = Refused(len(refusals), tuple(refusals), message, hint)
             yield from self._pend(pending_of(refused, self.name, self.now))
+
+    def _amend(self, unit: Unit, spec: UnitSpec, needs: Requirements, machine: str) -> Iterator[UnitAction]:
+        """Let a live placement carry what `net limit` set."""
+        host = self.scene.hosts.get(machine)
+        decided = amendments.amendment(unit, spec, needs, self.placements[machine].value, host)
+        if host is None or decided is None:
+            return
+        if isinstance(decided, Amend):
+            yield decided
+            host.add(needs)
+        elif self.asked is None:
+            yield from self._pend(amendments.keeps(self.name, "bandwidth", host, decided, self.now))
 
     # ------------------------------------------------------------------ words for the above
 
@@ -402,9 +456,11 @@ class _Plan:
         state = self._state_of(placement)
         return state is not None and state.phase in (CopyPhase.FAILED, CopyPhase.FINISHED)
 
-    def _executes(self, machine: str) -> bool:
+    def _has_ended(self, machine: str) -> bool:
+        """Whether its copy there is over: one that waits, or is made, may be the one that runs in the end."""
         state = self.states.get(machine)
-        return state is None or state.value.phase in _EXECUTING or state.value.active == "active"
+        over = (CopyPhase.FAILED, CopyPhase.FINISHED, CopyPhase.GONE)
+        return state is not None and state.value.phase in over and state.value.active != "active"
 
     def _gone(self, machine: str, reason: str) -> Gone:
         entry = self.placements[machine]

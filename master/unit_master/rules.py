@@ -12,6 +12,8 @@ from functools import lru_cache
 from unit_master.scene import Host, PortOrName, Scene, claims, millis
 from unitfleet.model import MachineStatus, Requirements
 from unitfleet.names import glob_match
+from unitfleet.policy import exceeds
+from unitfleet.rates import rate_text
 
 Rule = Callable[[Requirements, Host, Scene], str | None]
 
@@ -32,7 +34,7 @@ def pin_allows(unit: Requirements, host: Host, scene: Scene) -> str | None:
 
 
 def is_ready(unit: Requirements, host: Host, scene: Scene) -> str | None:
-    """Refuse a host that takes no new units now; a cordon does not concern the unit that is there already."""
+    """Refuse a host that takes no new units now; a cordon or warming does not concern the unit that is there."""
     if host.status is MachineStatus.LOST:
         return "is lost"
     if host.status is MachineStatus.SUSPECT:
@@ -43,7 +45,23 @@ def is_ready(unit: Requirements, host: Host, scene: Scene) -> str | None:
         return "is drained"
     if host.cordoned and not host.holds(unit.unit):
         return "is cordoned"
+    if host.shut_out and not host.holds(unit.unit):
+        return "is shut out"
+    if warms_for(unit, host, scene):
+        return f"is warming: {host.warming}"
     return None
+
+
+def warms_for(unit: Requirements, host: Host, scene: Scene) -> bool:
+    """Say whether the unit waits until the host holds its warm set: one whose start pulls nothing does not."""
+    if not (host.warming and unit.image) or host.holds(unit.unit):
+        return False
+    return scene.pinned.get(unit.unit, unit.image) not in host.images
+
+
+def has_room(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse a host whose agent says that it is too full for new units; the unit that is there stays."""
+    return host.closed if host.closed and not host.holds(unit.unit) else None
 
 
 def driver_present(unit: Requirements, host: Host, scene: Scene) -> str | None:
@@ -53,6 +71,23 @@ def driver_present(unit: Requirements, host: Host, scene: Scene) -> str | None:
     if not unit.drivers:
         return "no driver can run it"
     return f"needs the {' or '.join(unit.drivers)} driver (has {', '.join(host.drivers) or 'none'})"
+
+
+def policy_allows(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse a host whose own policy does not let the unit have what it asks for."""
+    return exceeds(unit.demands, host.policy)
+
+
+def missing_secrets(unit: Requirements, scene: Scene) -> tuple[str, ...]:
+    """Return the secrets that the unit names and nobody has set."""
+    return tuple(name for name in unit.secrets if name not in scene.secrets)
+
+
+def secrets_at_hand(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse every host while a secret of the unit is not set, and one whose agent can't be given any."""
+    if missing := missing_secrets(unit, scene):
+        return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
+    return "its agent has no key for secrets" if unit.secrets and not host.has_key else None
 
 
 def missing_metadata(unit: Requirements, host: Host) -> tuple[str, ...]:
@@ -155,9 +190,22 @@ def left_for(unit: Requirements, host: Host) -> tuple[int, int]:
     return max(cpu, 0), max(memory, 0)
 
 
+def uplink_left_for(unit: Requirements, host: Host) -> tuple[int, int]:
+    """Return what of the host's uplink nobody else is guaranteed: egress, ingress in bit/s; 0 of an unknown one.
+
+    What is guaranteed to the unit here already stays its own, even when the uplink became slower since.
+    """
+    own = host.units.get(unit.unit)
+    egress, ingress = (own.egress, own.ingress) if own else (0, 0)
+    return (
+        max(host.capacity.egress - host.egress_reserved + egress, egress),
+        max(host.capacity.ingress - host.ingress_reserved + ingress, ingress),
+    )
+
+
 def short_of(unit: Requirements, host: Host) -> tuple[str, ...]:
-    """Return the resources that the unit requests and the host has not left: of `cpu`, `memory`."""
-    if not (unit.cpu or unit.memory):
+    """Return what the unit requests and the host has not left: of `cpu`, `memory`, `egress`, `ingress`."""
+    if not (unit.cpu or unit.memory or unit.egress or unit.ingress):
         return ()
     cpu, memory = left_for(unit, host)
     short = []
@@ -165,7 +213,27 @@ def short_of(unit: Requirements, host: Host) -> tuple[str, ...]:
         short.append("cpu")
     if unit.memory > memory:
         short.append("memory")
+    if unit.egress or unit.ingress:
+        egress, ingress = uplink_left_for(unit, host)
+        short += [
+            word for word, more in (("egress", unit.egress > egress), ("ingress", unit.ingress > ingress)) if more
+        ]
     return tuple(short)
+
+
+def uplink_short(unit: Requirements, host: Host) -> list[str]:
+    """Say for which of the unit's guarantees the host's uplink has not enough left."""
+    lefts = uplink_left_for(unit, host)
+    parts = []
+    for word, needs, left in zip(("egress", "ingress"), (unit.egress, unit.ingress), lefts, strict=True):
+        whole: int = getattr(host.capacity, word)
+        if needs > left and not whole:
+            parts.append(f"{word}: this machine's uplink is not known (set --{word} on its agent)")
+        elif needs > left:
+            parts.append(
+                f"{word}: {rate_text(left)} of {rate_text(whole)} left on {host.name}, needs {rate_text(needs)}"
+            )
+    return parts
 
 
 def resources_left(unit: Requirements, host: Host, scene: Scene) -> str | None:
@@ -186,13 +254,16 @@ def resources_left(unit: Requirements, host: Host, scene: Scene) -> str | None:
             f"memory: {size(unit.memory - memory, up=True)} short "
             f"(needs {size(unit.memory, up=True)}, {size(memory)} of {size(host.capacity.memory)} left)"
         )
-    return ", ".join(parts)
+    return ", ".join(parts + uplink_short(unit, host))
 
 
 RULES: tuple[tuple[str, Rule], ...] = (
     ("pin", pin_allows),
     ("ready", is_ready),
+    ("room", has_room),
     ("driver", driver_present),
+    ("policy", policy_allows),
+    ("secret", secrets_at_hand),
     ("metadata", metadata_matches),
     ("peers", peers_here),
     ("conflicts", conflicts_with_none),
@@ -207,7 +278,7 @@ def unsuitable(unit: Requirements, host: Host, scene: Scene) -> str | None:
     """Return why a unit that is placed on this host should leave although the machine is fine, or None.
 
     Of two live units in conflict the later by name leaves, so that one of them stays. Cordon, a driver's
-    absence and resources never make a unit leave.
+    absence, a policy and resources never make a unit leave.
     """
     for rule in (pin_allows, metadata_matches, peers_here, not_replaced):
         why = rule(unit, host, scene)

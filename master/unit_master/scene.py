@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from unit_master.identities import AGENT
 from unit_master.view import ClusterView
+from unitfleet.bandwidth import asked
 from unitfleet.model import Capacity, MachineStatus, Requirements, Wanted
 from unitfleet.names import split
+from unitfleet.policy import Policy
 
 PortOrName = tuple[int, str] | str
 """What only one unit of a host can hold: a host port with its protocol, or a fixed container name."""
@@ -58,13 +61,21 @@ class Host:
     status: MachineStatus = MachineStatus.READY
     cordoned: bool = False
     drained: bool = False
+    shut_out: bool = False  # its certificate is taken no more
+    closed: str = ""  # why its agent takes no new units now
+    warming: str = ""  # what it lacks before it takes new containers
+    has_key: bool = False  # its agent can be given secrets
+    images: frozenset[str] = frozenset()  # of its warm set, those that it holds
     metadata: Mapping[str, str] = field(default_factory=dict)
     drivers: tuple[str, ...] = ()
+    policy: Policy | None = None  # what its own host lets units ask for
     capacity: Capacity = field(default_factory=Capacity)
     units: dict[str, Requirements] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)  # units whose placement here is `gone`
     cpu_millis: int = 0  # requested by the units here, thousandths of a core
     memory_reserved: int = 0  # requested by the units here, bytes
+    egress_reserved: int = 0  # guaranteed to the units here, bit/s
+    ingress_reserved: int = 0
     cpu_load: int = 0  # the weights of the units here, which those that request nothing have too
     memory_load: int = 0
     taken: dict[PortOrName, set[str]] = field(default_factory=dict)  # who holds a port or container name
@@ -110,6 +121,8 @@ class Host:
     def _count(self, unit: Requirements, sign: int) -> None:
         self.cpu_millis += sign * millis(unit.cpu)
         self.memory_reserved += sign * unit.memory
+        self.egress_reserved += sign * unit.egress
+        self.ingress_reserved += sign * unit.ingress
         self.cpu_load += sign * cpu_weight(unit)
         self.memory_load += sign * memory_weight(unit)
 
@@ -130,6 +143,8 @@ class Scene:
     place: dict[str, str] = field(default_factory=dict)
     groups: dict[str, dict[str, int]] = field(default_factory=dict)  # template → machine → instances placed there
     live: dict[str, list[str]] = field(default_factory=dict)  # unit → machines of its live placements, newest last
+    secrets: frozenset[str] = frozenset()  # names of those that are set
+    pinned: dict[str, str] = field(default_factory=dict)  # unit → the image that is pinned for its text
 
     def settle(self, unit: Requirements, machine: str) -> None:
         """Draft: the unit is placed there now and that is its place; older placements of it stand."""
@@ -200,11 +215,15 @@ class Scene:
 def scene_of(view: ClusterView) -> Scene:
     """Make the snapshot of what the store says now. A machine is a host when the roster has it."""
     scene = Scene({machine: _host(view, machine) for machine in sorted(view.roster)})
+    scene.secrets = frozenset(view.secrets)
+    if view.images:
+        specs = ((unit, entry.value.spec) for unit, entry in view.units.items())
+        scene.pinned = {unit: view.pins[spec].value.image for unit, spec in specs if spec in view.pins}
     for unit, by_machine in view.placements.items():
         for machine, entry in sorted(by_machine.items(), key=lambda item: item[1].value.epoch):
             placement = entry.value
             spec = view.spec(unit, placement.spec)
-            needs = spec.requirements if spec else Requirements(unit=unit, drivers=())
+            needs = asked(spec.requirements, placement.bandwidth) if spec else Requirements(unit=unit, drivers=())
             if placement.wanted is not Wanted.GONE:
                 scene.settle(needs, machine)
             elif (host := scene.hosts.get(machine)) is not None and host.status is not MachineStatus.LOST:
@@ -227,7 +246,13 @@ def _host(view: ClusterView, machine: str) -> Host:
         status=status,
         cordoned=ordered is not None and ordered.value.cordoned,
         drained=ordered is not None and ordered.value.drained,
+        shut_out=view.is_denied(AGENT, machine),
+        closed=measured.value.closed if measured else "",
+        warming=present.value.warming if present else "",
+        has_key=bool(present and present.value.public_key),
+        images=frozenset(view.images[machine].value.held) if machine in view.images else frozenset(),
         metadata=view.metadata(machine),
         drivers=present.value.drivers if present else (),
+        policy=present.value.policy if present else None,
         capacity=(measured or present or view.roster[machine]).value.capacity,
     )

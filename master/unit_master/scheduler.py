@@ -23,6 +23,7 @@ class Score(NamedTuple):
     siblings: int  # instances of the same template over the host's value of the Spread= key
     share: float  # the most used of its resources after placing, 1.0 is all of it
     units: int  # other units there
+    pulls: bool  # its image is not known to be there
     machine: str
 
 
@@ -85,6 +86,7 @@ def fits(unit: Requirements, host: Host, scene: Scene) -> Refusal | None:
 
 def scores_of(unit: Requirements, hosts: Collection[Host], scene: Scene) -> tuple[Score, ...]:
     """Score the hosts, best first. The unit's own placement is left out of what a host holds."""
+    image = scene.pinned.get(unit.unit, unit.image)
     over_value: dict[str, int] = {}
     if unit.spread:
         for machine, count in scene.siblings(unit.unit).items():
@@ -96,6 +98,7 @@ def scores_of(unit: Requirements, hosts: Collection[Host], scene: Scene) -> tupl
                 over_value.get(host.metadata.get(unit.spread, ""), 0) if over_value else 0,
                 _share(unit, host),
                 len(host.units) - (unit.unit in host.units),
+                bool(image) and image not in host.images,
                 host.id,
             )
             for host in hosts
@@ -112,6 +115,8 @@ def in_words(score: Score, unit: Requirements, scene: Scene) -> tuple[str, ...]:
         parts.append(f"{score.siblings} more of {group_of(unit.unit)} over {zone}")
     parts.append("capacity unknown" if math.isinf(score.share) else f"{score.share:.0%} requested with it")
     parts.append("1 other unit" if score.units == 1 else f"{score.units} other units")
+    if unit.image and not score.pulls:
+        parts.append("holds its image")
     return tuple(parts)
 
 
@@ -136,13 +141,22 @@ def pending_of(refused: Refused, unit: str, now: float) -> Pending:
 def _share(unit: Requirements, host: Host) -> float:
     cpu = host.cpu_load + cpu_weight(unit)
     memory = host.memory_load + memory_weight(unit)
+    egress, ingress = host.egress_reserved + unit.egress, host.ingress_reserved + unit.ingress
     own = host.units.get(unit.unit)
     if own is not None:
         cpu -= cpu_weight(own)
         memory -= memory_weight(own)
-    if not host.capacity.cpu or not host.capacity.memory:
+        egress -= own.egress
+        ingress -= own.ingress
+    whole = host.capacity
+    if not whole.cpu or not whole.memory:
         return math.inf
-    return max(cpu / millis(host.capacity.cpu), memory / host.capacity.memory)
+    share = max(cpu / millis(whole.cpu), memory / whole.memory)
+    if egress and whole.egress:
+        share = max(share, egress / whole.egress)
+    if ingress and whole.ingress:
+        share = max(share, ingress / whole.ingress)
+    return share
 
 
 def _reason(unit: Requirements, scores: tuple[Score, ...], considered: int) -> str:
@@ -156,4 +170,6 @@ def _reason(unit: Requirements, scores: tuple[Score, ...], considered: int) -> s
         return f"the only one of {considered} that fits"
     if unit.spread and scores[0].siblings < scores[-1].siblings:
         return f"spreads over {unit.spread}"
-    return f"least loaded of {len(scores)} that fit"
+    best, second = scores[:2]
+    tie = best[:3] == second[:3] and second.pulls and not best.pulls
+    return f"least loaded of {len(scores)} that fit{', and holds its image' if tie else ''}"

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
 
+from unitfleet import identity, quantities, timespan
 from unitfleet.config import option
 from unitfleet.errors import InvalidConfig, InvalidName
+from unitfleet.etcd import credentials
 from unitfleet.listening import split_address
 from unitfleet.logs import LogFormat, LogLevel
 from unitfleet.names import validate_machine_name
 from unitfleet.profiles import Profile
+
+SMALLEST_LOG_STORE = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class MasterConfig:
     """Serves the API of a cluster and, when it leads, decides where its units run."""
 
     etcd: tuple[str, ...] = option("HOST:PORT,…", "members of the etcd cluster", ("127.0.0.1:2379",))
-    listen: str = option("ADDRESS:PORT", "where the API answers by TCP; loopback only", "127.0.0.1:4001")
+    listen: str = option("ADDRESS:PORT", "where the API answers; wider than loopback by TLS", "127.0.0.1:4001")
     socket: str = option("PATH", "Unix socket where the API answers; empty for none", "/run/unitfleet/api.sock")
     state_dir: Path = option("DIR", "where keys are kept", Path("/var/lib/unitfleet/master"))
     name: str = option("NAME", "this master's name", gethostname().split(".")[0])
@@ -28,7 +32,31 @@ class MasterConfig:
     cluster_key_file: str = option(
         "PATH", "the key that agents ask for; made if missing (default: cluster.key in the state dir)", ""
     )
+    secrets_key_file: str = option(
+        "PATH",
+        "the key that secrets are sealed to, one for all masters; made if missing (default: secrets.key)",
+        "",
+    )
+    metrics_token_file: str = option(
+        "PATH", "a token that opens /metrics and /v1/targets alone, for Prometheus (default: none)", ""
+    )
+    tls_dir: str = option(
+        "DIR",
+        "this master's identity: ca.pem, cert.pem, key.pem (default: tls in the state dir, if it is there)",
+        "",
+    )
+    join: str = option("TOKEN", "join token by which a further master gets its identity, once", "")
+    join_file: str = option("PATH", "the same in a file, which others can't read in a process list", "")
+    etcd_ca: str = option("FILE", "the authority of etcd's members, as PEM: they are asked by TLS", "")
+    etcd_cert: str = option("FILE", "the certificate that is shown to etcd", "")
+    etcd_key: str = option("FILE", "its key", "")
+    log_store: str = option("DIR", "where units' output is kept, in the state dir; empty: nowhere", "logs")
+    log_store_max: str = option("SIZE", "how much of it is kept", "5G")
+    log_store_age: str = option("TIME", "for how long it is kept", "7d")
     profile: Profile = option("default|fast|fastest", "how fast a machine is held dead", Profile.DEFAULT)
+    host_names: tuple[str, ...] = option(
+        "NAME,…", "names, beside its own and its address, by which requests may call this master", ()
+    )
     trusted_network: bool = option(
         "", "listen wider than loopback without TLS: only for a network that nobody else can reach", False
     )
@@ -46,16 +74,60 @@ class MasterConfig:
             validate_machine_name(self.name)
         except InvalidName as error:
             raise InvalidConfig(f"cannot use name: {error}", hint=error.hint) from error
-        if not self.trusted_network and not _is_loopback(host):
+        _ = self.log_store_bytes, self.log_store_age_s
+        credentials.check(self.etcd_ca, self.etcd_cert, self.etcd_key)
+        if not (self.trusted_network or self.has_tls or _is_loopback(host)):
             raise InvalidConfig(
                 f"cannot listen on {self.listen}: without TLS the API stays on loopback",
-                hint="listen on 127.0.0.1, or give --trusted-network on a network that nobody else can reach",
+                hint="unitctl cluster init makes an identity for TLS (--tls-dir DIR); without one listen on "
+                "127.0.0.1, or give --trusted-network on a network that nobody else can reach",
             )
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to listen on; port 0 takes a free one."""
         return split_address(self.listen, "listen")
+
+    @property
+    def tls_path(self) -> Path:
+        """Where this master's identity lies."""
+        return Path(self.tls_dir) if self.tls_dir else self.state_dir / "tls"
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the API is served by TLS: an identity is named, joined for, or there."""
+        return bool(self.tls_dir or self.join or self.join_file) or identity.is_there(self.tls_path)
+
+    @property
+    def log_store_path(self) -> Path | None:
+        """The directory of the archive, None when this master keeps none."""
+        return self.state_dir / self.log_store if self.log_store else None
+
+    @property
+    def log_store_bytes(self) -> int:
+        """How large the archive may grow; raises `InvalidConfig`."""
+        try:
+            most = quantities.size(self.log_store_max)
+        except ValueError as error:
+            raise InvalidConfig(f"cannot use log-store-max: {error}", hint="--log-store-max 5G") from error
+        if most < SMALLEST_LOG_STORE:
+            raise InvalidConfig(
+                f"cannot use log-store-max: {self.log_store_max} is less than 16M", hint="--log-store-max 5G"
+            )
+        return most
+
+    @property
+    def log_store_age_s(self) -> float:
+        """How long the archive keeps lines, in seconds; raises `InvalidConfig`."""
+        try:
+            age_s = timespan.parse(self.log_store_age)
+        except ValueError as error:
+            raise InvalidConfig(f"cannot use log-store-age: {error}", hint="--log-store-age 7d") from error
+        if not age_s:
+            raise InvalidConfig(
+                f"cannot use log-store-age: {self.log_store_age!r} is no time", hint="--log-store-age 7d"
+            )
+        return age_s
 
     @property
     def token_path(self) -> Path:
@@ -66,6 +138,11 @@ class MasterConfig:
     def cluster_key_path(self) -> Path:
         """The file of the cluster's key."""
         return Path(self.cluster_key_file) if self.cluster_key_file else self.state_dir / "cluster.key"
+
+    @property
+    def secrets_key_path(self) -> Path:
+        """The file of the key that secrets are sealed to."""
+        return Path(self.secrets_key_file) if self.secrets_key_file else self.state_dir / "secrets.key"
 
 
 def _is_loopback(host: str) -> bool:

@@ -18,18 +18,29 @@ from unitfleet.model import (
     Brake,
     Cluster,
     Happening,
+    IdentityRecord,
+    Images,
+    JoinRecord,
     Leader,
     MachineSpec,
+    MasterRecord,
     Pending,
     Pin,
     Placement,
     Presence,
+    Protection,
     Record,
     Resources,
     RosterEntry,
+    Sealed,
+    Secret,
     Stay,
+    Token,
+    TokenName,
     Unit,
     UnitState,
+    WarmImage,
+    WarmSet,
 )
 from unitfleet.spec import UnitSpec
 from unitfleet.store import Batch, EventKind, KeyValue, Listing
@@ -58,13 +69,32 @@ _NAMED: dict[str, tuple[str, type[Record]]] = {
     "machine-spec": ("machine_specs", MachineSpec),
     "roster": ("roster", RosterEntry),
     "resources": ("resources", Resources),
+    "masters": ("masters", MasterRecord),
+    "warm-set": ("warm_sets", WarmSet),
+    "images": ("images", Images),
+    "secrets": ("secrets", Secret),
+    "tokens": ("tokens", Token),
+    "token-names": ("token_names", TokenName),
+    "join": ("join_tokens", JoinRecord),
 }
 """Kinds of keys that carry one name: the attribute that holds them, and their record."""
 
-_NAME_FIELDS = {"units": "name", "pins": "spec", "pending": "unit"}
+_NAME_FIELDS = {
+    "units": "name",
+    "pins": "spec",
+    "pending": "unit",
+    "masters": "name",
+    "token-names": "name",
+    "secrets": "name",
+}
 """The field that says the key's name once more, where it is not `id`."""
 
-_SINGLE: dict[str, type[Record]] = {"cluster": Cluster, "leader": Leader, "brake": Brake}
+_SINGLE: dict[str, type[Record]] = {
+    "cluster": Cluster,
+    "leader": Leader,
+    "brake": Brake,
+    "protection": Protection,
+}
 
 
 @dataclass(slots=True)
@@ -77,6 +107,7 @@ class ClusterView:
     cluster: Entry[Cluster] | None = None
     leader: Entry[Leader] | None = None
     brake: Entry[Brake] | None = None
+    protection: Entry[Protection] | None = None
     units: dict[str, Entry[Unit]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)  # by digest
     pins: dict[str, Entry[Pin]] = field(default_factory=dict)
@@ -87,9 +118,19 @@ class ClusterView:
     machine_specs: dict[str, Entry[MachineSpec]] = field(default_factory=dict)
     roster: dict[str, Entry[RosterEntry]] = field(default_factory=dict)
     resources: dict[str, Entry[Resources]] = field(default_factory=dict)
+    masters: dict[str, Entry[MasterRecord]] = field(default_factory=dict)  # by name
+    warm: dict[str, Entry[WarmImage]] = field(default_factory=dict)  # by the digest of the reference
+    warm_sets: dict[str, Entry[WarmSet]] = field(default_factory=dict)
+    images: dict[str, Entry[Images]] = field(default_factory=dict)
+    tokens: dict[str, Entry[Token]] = field(default_factory=dict)  # by id
+    token_names: dict[str, Entry[TokenName]] = field(default_factory=dict)
+    join_tokens: dict[str, Entry[JoinRecord]] = field(default_factory=dict)
+    identities: dict[str, dict[str, Entry[IdentityRecord]]] = field(default_factory=dict)  # role → name
+    secrets: dict[str, Entry[Secret]] = field(default_factory=dict)
+    sealed: dict[str, dict[str, Entry[Sealed]]] = field(default_factory=dict)  # machine → secret
     fences: dict[str, int] = field(default_factory=dict)  # machine → mod revision of its fence key
     stays: dict[str, dict[int, Entry[Stay]]] = field(default_factory=dict)  # unit → epoch
-    events: dict[str, Entry[Happening]] = field(default_factory=dict)  # by key, which ascends with time
+    events: dict[str, Entry[Happening]] = field(default_factory=dict)  # by key
     bad: dict[str, str] = field(default_factory=dict)  # key → why it can't be read
     on_machine: dict[str, set[str]] = field(default_factory=dict)  # machine → units with a placement there
     revisions: dict[str, int] = field(default_factory=dict)  # key → mod revision, of every key there is
@@ -100,6 +141,16 @@ class ClusterView:
     def epoch_revision(self) -> int:
         """The revision at which the counter was last written, readable or not; 0 when there is none."""
         return self.revisions.get(keys.EPOCH, 0)
+
+    @property
+    def is_protected(self) -> bool:
+        """Tell whether etcd is to let each identity write its own keys alone."""
+        return self.protection is not None and self.protection.value.on
+
+    def is_denied(self, role: str, name: str) -> bool:
+        """Tell whether this identity was shut out."""
+        known = self.identities.get(role, {}).get(name)
+        return known is not None and known.value.denied
 
     def apply_listing(self, listing: Listing) -> set[str]:
         """Become what `listing` says and nothing else; return the keys that changed."""
@@ -206,6 +257,18 @@ class ClusterView:
                 _verify(kv.key, (machine, unit), (state.value.machine, state.value.unit))
                 self._note_epoch(state.value.epoch)
                 self.states.setdefault(unit, {})[machine] = state
+            case "sealed", machine, name:
+                sealed = entry(Sealed)
+                _verify(kv.key, (machine, name), (sealed.value.machine, sealed.value.name))
+                self.sealed.setdefault(machine, {})[name] = sealed
+            case "warm", digest:
+                warm = entry(WarmImage)
+                _verify(kv.key, (digest,), (hashlib.sha256(warm.value.image.encode()).hexdigest(),))
+                self.warm[digest] = warm
+            case "identities", role, who:
+                known = entry(IdentityRecord)
+                _verify(kv.key, (role, who), (known.value.role, known.value.name))
+                self.identities.setdefault(role, {})[who] = known
             case "specs", digest:
                 _verify(kv.key, (digest,), (hashlib.sha256(kv.value).hexdigest(),))
                 self.texts[digest] = kv.value.decode()
@@ -244,9 +307,15 @@ class ClusterView:
                     self.on_machine.pop(machine, None)
             case "states", machine, unit:
                 _drop(self.states, unit, machine)
+            case "sealed", machine, name:
+                _drop(self.sealed, machine, name)
             case "specs", digest:
                 self.texts.pop(digest, None)
                 self._specs = {known: spec for known, spec in self._specs.items() if known[1] != digest}
+            case "warm", digest:
+                self.warm.pop(digest, None)
+            case "identities", role, who:
+                _drop(self.identities, role, who)
             case "fence", machine:
                 self.fences.pop(machine, None)
             case "history", unit, epoch if epoch.isdigit():

@@ -12,6 +12,7 @@ from unit_master.phases import UNREADABLE, Phases, Seen, differs, is_template, l
 from unit_master.view import ClusterView, Entry
 from unitfleet import keys
 from unitfleet.api import CopyView, EndpointView, MachineView, UnitView
+from unitfleet.bandwidth import asked
 from unitfleet.model import (
     Capacity,
     CopyPhase,
@@ -142,6 +143,7 @@ class Views:
             image=state.image,
             since=state.since,
             restarts=state.restarts,
+            cause=state.cause,
             progress=state.progress,
             message=state.message,
             current=unit is not None and differs(unit, state) is None,
@@ -160,11 +162,17 @@ def machine_view(view: ClusterView, machine: str) -> MachineView | None:
     measured = view.resources.get(machine)
     capacity = (measured or present or known).value.capacity  # type: ignore[union-attr]
     held = [view.placements_of(unit)[machine].value for unit in sorted(view.on_machine.get(machine, ()))]
-    specs = [view.spec(placement.unit, placement.spec) for placement in held]
+    needs = [
+        asked(spec.requirements, placement.bandwidth)
+        for placement in held
+        if (spec := view.spec(placement.unit, placement.spec)) is not None
+    ]
+    status = machine_status(view, machine)
+    warming = present.value.warming if present and status == MachineStatus.READY else ""
     return MachineView(
         id=machine,
         name=view.machine_name(machine),
-        status=machine_status(view, machine),
+        status="warming" if warming else status,
         address=_address(present, view, machine),
         metadata=view.metadata(machine),
         cordoned=ordered is not None and ordered.value.cordoned,
@@ -173,18 +181,29 @@ def machine_view(view: ClusterView, machine: str) -> MachineView | None:
         versions=present.value.versions if present else {},
         capacity=capacity,
         reserved=Capacity(
-            cpu=round(sum((spec.requirements.cpu for spec in specs if spec), 0.0), 3),
-            memory=sum(spec.requirements.memory for spec in specs if spec),
+            cpu=round(sum((each.cpu for each in needs), 0.0), 3),
+            memory=sum(each.memory for each in needs),
+            egress=sum(each.egress for each in needs),
+            ingress=sum(each.ingress for each in needs),
         ),
         used=Capacity(
-            cpu=measured.value.cpu_used, memory=measured.value.memory_used, disk=measured.value.disk_used
+            cpu=measured.value.cpu_used,
+            memory=measured.value.memory_used,
+            disk=measured.value.disk_used,
+            egress=measured.value.egress_used,
+            ingress=measured.value.ingress_used,
         )
         if measured
         else Capacity(),
         units=sum(1 for placement in held if placement.wanted is not Wanted.GONE),
         load=measured.value.load if measured else 0.0,
         since=known.value.since if known else 0.0,
-        reason=known.value.reason if known else "seen, not enrolled by the leader yet",
+        reason=f"does not hold its warm set: {warming}"
+        if warming
+        else known.value.reason
+        if known
+        else "seen, not enrolled by the leader yet",
+        closed=measured.value.closed if measured else "",
     )
 
 

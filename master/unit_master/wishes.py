@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from unit_master import limits
 from unit_master.phases import Phases, is_template
 from unit_master.view import ClusterView
 from unitfleet import keys, names
@@ -67,6 +68,8 @@ def decide(view: ClusterView, held: Standing, change: Change, moment: Moment) ->
     Raises `InvalidName`, `InvalidUnit`, `NotFound`, `Conflict` or `Refused`.
     """
     names.validate(change.name)
+    if change.bandwidth is not None and change.text is not None:
+        raise Refused(f"cannot limit {change.name} and submit its text by one wish", hint="limit it afterwards")
     if held.fault:
         return _over_garbage(held, change, moment)
     warnings = _known_warnings(view, held) if change.text is None else _warnings(change)
@@ -82,10 +85,21 @@ def decide(view: ClusterView, held: Standing, change: Change, moment: Moment) ->
     target = unit.target if change.target is None else change.target
     _refuse_start_of_template(change)
     restart = unit.restart + _raises_restart(view, unit, change, target)
-    if (spec, target, restart) == (unit.spec, unit.target, unit.restart):
+    bandwidth = unit.bandwidth
+    if change.bandwidth is not None:
+        bandwidth = limits.limited(view, unit, change.bandwidth)
+    elif change.text is not None and bandwidth is not None and spec != unit.spec:
+        warnings += limits.kept(bandwidth, read(change.name, change.text))
+    if (spec, target, restart, bandwidth) == (unit.spec, unit.target, unit.restart, unit.bandwidth):
         return Result(name=change.name, target=target, warnings=warnings)
     new = msgspec.structs.replace(
-        unit, spec=spec, target=target, restart=restart, generation=unit.generation + 1, changed_at=moment.at
+        unit,
+        spec=spec,
+        target=target,
+        restart=restart,
+        bandwidth=bandwidth,
+        generation=unit.generation + 1,
+        changed_at=moment.at,
     )
     result = Result(name=change.name, target=target, changed=True, warnings=warnings)
     return Write(new, held.revision, change.text, result)

@@ -58,8 +58,9 @@ class DockerRig:
 
     name = "docker"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, log_driver: str = "") -> None:
         self.directory = directory
+        self._log_driver = log_driver
         self._drivers: list[DockerDriver] = []
         self._lab: Engines | None = None
         self.witness: Any = None
@@ -110,6 +111,7 @@ class DockerRig:
             image=IMAGE,
             exec=_SCRIPTS[job],
             networks=("none",),
+            log_driver=self._log_driver,
             notify_healthy=job is Job.SLOW,
             health=HealthSpec(test=("CMD", "test", "-e", "/tmp/ready"), interval_s=0.4)
             if job is Job.SLOW

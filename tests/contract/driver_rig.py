@@ -160,7 +160,7 @@ class FakeRig:
             case Job.STUBBORN:
                 behaviour.stop_s = 0.1
             case Job.RUNS:
-                pass
+                behaviour.answers["/bin/sh"] = (4, f"{unit}\n")
         self._host.behaviours[unit] = behaviour
         return service_order(unit, ServiceSpec(restart=policy), "fake", epoch)
 

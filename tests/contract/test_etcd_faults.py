@@ -41,11 +41,13 @@ class Traffic:
         self.seen: list[int] = []
         self.revisions: list[int] = []
         self._over = asyncio.Event()
+        self._written = asyncio.Event()
 
     async def write(self, store: EtcdStore, key: str) -> None:
         """Write 0, 1, … until told to stop; a number whose write failed is never written again."""
         for number in itertools.count():
             if self._over.is_set():
+                self._written.set()  # the last one was acknowledged, or never will be
                 return
             with contextlib.suppress(StoreError):
                 await store.put(key, str(number).encode())
@@ -70,6 +72,8 @@ class Traffic:
     async def settle(self) -> None:
         """Stop writing and wait until the watch told of the last acknowledged write."""
         self._over.set()
+        async with asyncio.timeout(15):
+            await self._written.wait()
 
         async def told() -> bool:
             return not self.acknowledged or self.acknowledged[-1] in self.seen[-3:]

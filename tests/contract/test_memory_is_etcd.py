@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.effort import examples
 from harness.etcd import EtcdCluster
 from harness.watching import take_until
 from unitfleet.errors import StoreError
@@ -160,7 +161,7 @@ def etcd(tmp_path_factory: pytest.TempPathFactory, runner: asyncio.Runner) -> It
         runner.run(cluster.__aexit__(None, None, None))
 
 
-@settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(70, 30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(program=st.lists(steps, max_size=15))
 def test_memory_and_etcd_answer_every_program_alike(
     program: list[object], etcd: EtcdStore, runner: asyncio.Runner

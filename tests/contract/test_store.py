@@ -77,6 +77,24 @@ async def test_a_key_is_read_as_it_was_written(store: Store, under: str) -> None
     assert (kv.version, kv.lease, second) == (2, 0, first + 1)
 
 
+async def test_every_member_says_how_it_is(store: Store) -> None:
+    (member,) = await store.members()
+    status = await store.status()
+    assert (member.trouble, member.version, member.has_leader) == ("", status.version, True)
+    assert member.complaints == ()
+
+
+async def test_a_member_that_is_away_is_told_as_such_and_holds_up_nothing(etcd: EtcdCluster) -> None:
+    store = EtcdStore([*etcd.endpoints, "127.0.0.1:1"])
+    try:
+        async with asyncio.timeout(3.0):
+            here, away = await store.members()
+        assert here.trouble == "" and here.version
+        assert away.address == "127.0.0.1:1" and away.trouble and not away.has_leader
+    finally:
+        await store.close()
+
+
 async def test_a_deleted_key_is_gone_and_begins_anew(store: Store, under: str) -> None:
     first = await store.put(under + "a", b"1")
     assert await store.delete(under + "a") == first + 1

@@ -21,6 +21,7 @@ import pytest
 
 from harness.builders import digest_of
 from harness.etcd import EtcdCluster
+from harness.group_leftovers import machine_of, remove_groups
 from unitfleet import codec, keys
 from unitfleet.etcd.store import EtcdStore
 from unitfleet.model import Cluster, CopyPhase, Placement, Presence, UnitState, Wanted
@@ -148,6 +149,7 @@ class Host:
                         for each in (*process.children(recursive=True), process):
                             with contextlib.suppress(psutil.Error):
                                 each.kill()
+        remove_groups([machine_of(self.root / "state")])
         shutil.rmtree(self.root, ignore_errors=True)
 
 

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from harness.api import an_api
 from unit_agent.agent import Agent
 from unit_agent.drivers.fake import FakeDriver, FakeHost
 from unit_agent.listener import serving, socket_app
@@ -100,6 +101,30 @@ async def test_a_request_reaches_the_master_with_the_callers_own_token(tmp_path:
             async with asyncio.timeout(20), client.get("http://agent/v1/machines") as answer:
                 assert answer.status == 503
                 assert (await answer.json())["code"] == "unavailable"
+
+
+async def test_a_viewer_is_a_viewer_through_an_agent_too(tmp_path: Path) -> None:
+    async with an_api() as api:
+        _, made = await api.ask("POST", "/v1/tokens", body={"name": "ci", "role": "viewer"})
+        leader = Leader(nonce="n", name="one", api=(f"http://127.0.0.1:{api.client.server.port}",))
+        await api.outside.put(keys.LEADER, codec.encode(leader))
+        async with relayed(tmp_path / "s", api.outside, MemoryCopy()) as client:
+            for token, read, written in ((made["token"], 200, 403), ("nonsense", 401, 401)):
+                headers = {"Authorization": f"Bearer {token}"}
+                async with client.get("http://agent/v1/units", headers=headers) as answer:
+                    assert answer.status == read
+                async with client.post("http://agent/v1/cluster/hold", headers=headers) as answer:
+                    assert answer.status == written
+
+
+async def test_an_agent_never_uses_a_masters_unix_socket_for_others(tmp_path: Path) -> None:
+    store, released = MemoryStore(), asyncio.Event()
+    with bind_unix(tmp_path / "master") as listening:
+        leader = Leader(nonce="n", name="x", api=(f"unix://{tmp_path / 'master'}",))
+        await store.put(keys.LEADER, codec.encode(leader))
+        async with serving(master(released), listening), relayed(tmp_path / "s", store, MemoryCopy()) as client:
+            async with client.get("http://agent/v1/machines") as answer:
+                assert answer.status == 503, "who reaches that socket is an admin"
 
 
 async def test_a_stream_arrives_piece_by_piece(tmp_path: Path) -> None:

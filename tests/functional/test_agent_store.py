@@ -285,3 +285,17 @@ def test_in_keep_everything_mode_no_state_is_deleted() -> None:
             await world.becomes("x.service", None)
 
     story(tell)
+
+
+def test_an_agent_that_came_before_the_first_master_learns_which_cluster_it_is_in() -> None:
+    async def tell(world: World) -> None:
+        await world.admin.delete(keys.CLUSTER)
+        async with world.agent() as agent:
+            await agent.sync.synced.wait()
+            await asyncio.sleep(5)
+            assert agent.sync.cluster == ""
+            await world.admin.put(keys.CLUSTER, codec.encode(Cluster(id="c1")))
+            await asyncio.sleep(1)
+            assert agent.sync.cluster == "c1"
+
+    story(tell)

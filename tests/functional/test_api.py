@@ -273,6 +273,16 @@ async def test_a_body_where_none_is_wanted_is_bounded(api: Api) -> None:
     assert (status, told["code"]) == (413, "too_large")
 
 
+async def test_a_body_of_untold_length_is_bounded_too(api: Api) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(300):
+            yield b" " * 1024
+
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    async with api.client.post("/v1/tokens", data=pieces(), headers=headers) as response:
+        assert response.status == 413
+
+
 @pytest.mark.parametrize("header", ["", "Bearer", f"Bearer {TOKEN}x", f"Basic {TOKEN}", f"bearer {TOKEN}"])
 async def test_without_the_token_nothing_is_told(api: Api, header: str) -> None:
     for method, path in (

@@ -11,7 +11,7 @@ from harness.builders import Built, a_machine, a_unit
 from harness.eventually import eventually
 from harness.virtual_time import run_virtual
 from unit_master.cache import Cache
-from unit_master.leader import Leader
+from unit_master.leader import TIDY_EVERY_S, Leader
 from unitfleet import codec, keys
 from unitfleet.election import Election, Term
 from unitfleet.memory import MemoryStore
@@ -29,13 +29,17 @@ async def write(store: MemoryStore, *built: Built) -> None:
 
 
 @contextlib.asynccontextmanager
-async def a_master(store: MemoryStore, **wishes: float) -> AsyncIterator[Cache]:
+async def a_master(
+    store: MemoryStore, tidy_every_s: float = TIDY_EVERY_S, secrets_key: str = ""
+) -> AsyncIterator[Cache]:
     """Run cache, election and leader; leaving resigns."""
     cache = Cache(store)
     election = Election(store, store.link.name, (), now=now, rng=random.Random(1))
 
     async def lead(term: Term) -> None:
-        await Leader(store, cache, term, now=now, grace_s=2.0, **wishes).run()
+        await Leader(
+            store, cache, term, now=now, grace_s=2.0, tidy_every_s=tidy_every_s, secrets_key=secrets_key
+        ).run()
 
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(work) for work in (cache.run(), election.run(lead))]

@@ -29,7 +29,8 @@ UNITS = 1000
 GIB = 1024**3
 
 # What stays when every unit is destroyed (docs/architecture.md, "The store").
-STAYS = {"epoch", "cluster", "leader", "machines", "resources", "roster", "machine-spec", "events", "history"}
+STAYS = {"epoch", "cluster", "leader", "masters", "machines", "resources", "roster", "machine-spec"}
+STAYS |= {"events", "history"}
 
 
 @contextlib.asynccontextmanager

@@ -7,8 +7,10 @@ import contextlib
 import io
 import json
 import random
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,18 +18,30 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from harness.builders import Built
 from harness.eventually import eventually
+from unit_master.access.floods import Bounds, Rate
+from unit_master.access.tokens import Tokens
+from unit_master.api.admission import end_streams_of_removed, tcp_door, unix_door
 from unit_master.api.backend import Backend
 from unit_master.api.server import make_app
+from unit_master.audit.central import AuditSearch
+from unit_master.audit.trail import Trail
 from unit_master.cache import Cache
 from unit_master.changes import Changer
+from unit_master.joins import Joins, Signing
 from unit_master.orders import Orders
-from unitfleet import codec, keys
+from unit_master.peers import Peers
+from unit_master.secrets.keep import Secrets
+from unitfleet import certificates, codec, keys
 from unitfleet.memory import MemoryStore
 from unitfleet.model import Unit
 
 TOKEN = "a-token-of-the-tests"
 CLUSTER_KEY = "the-key-of-the-cluster"
+SECRETS_KEY = "5e" * 32
 NOW = 1_700_000_000.0
+ROOMY = Bounds(reads=Rate(10_000, 10_000), writes=Rate(10_000, 10_000))
+"""For tests that are about something else."""
+
 TEXT = "[Service]\nExecStart=/bin/sleep 1000\n"
 
 
@@ -39,6 +53,7 @@ class Api:
     store: MemoryStore
     outside: MemoryStore
     cache: Cache
+    trail: Trail
 
     async def ask(
         self,
@@ -129,40 +144,72 @@ class Stream:
 
 @contextlib.asynccontextmanager
 async def an_api(
-    *, token: str | None = TOKEN, built: Sequence[Built] = (), synced: bool = True, relist_s: float = 300.0
+    *,
+    token: str | None = TOKEN,
+    built: Sequence[Built] = (),
+    synced: bool = True,
+    relist_s: float = 300.0,
+    bounds: Bounds = ROOMY,
+    outside: MemoryStore | None = None,
+    name: str = "one",
+    now: Callable[[], float] = lambda: NOW,
+    secrets_key: str = SECRETS_KEY,
+    identities: bool = False,
 ) -> AsyncIterator[Api]:
-    """Serve the API over a store that holds `built`; without `synced` the way to it is cut from the start."""
-    outside = MemoryStore()
+    """Serve the API over a store that holds `built`; without `synced` the way to it is cut from the start.
+
+    `token` is the admin's, None serves it as the Unix socket does. Masters of one cluster share `outside`. With
+    `identities` it can let hosts in and speaks TLS to others; it is served in the clear all the same.
+    """
+    outside = outside or MemoryStore()
     for some in built:
         for key, value in some.pieces:
             await outside.put(key, value)
-    store = outside.client("master")
+    store = outside.client(name)
     store.timeout_s = 0.3
     cache = Cache(store, relist_s=relist_s)
     rng = random.Random(1)
     if not synced:
         store.link.cut()
     async with aiohttp.ClientSession() as session, contextlib.AsyncExitStack() as stack:
+        peers = Peers(session, CLUSTER_KEY)
+        trail = Trail(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="uf-audit-"))))
         backend = Backend(
-            name="one",
+            name=name,
             cache=cache,
-            changer=Changer(store, cache, now=lambda: NOW, rng=rng),
-            orders=Orders(store, cache, now=lambda: NOW),
+            changer=Changer(store, cache, now=now, rng=rng),
+            orders=Orders(store, cache, now=now),
+            tokens=Tokens(store, cache, now=now),
+            secrets=Secrets(store, cache, secrets_key, now=now),
+            trail=trail,
+            audit=AuditSearch(name, trail, cache, peers),
+            peers=peers,
             session=session,
             cluster_key=CLUSTER_KEY,
-            now=lambda: NOW,
+            now=now,
             grace_s=2.0,
+            joins=_joins(store, cache, now) if identities else None,
         )
+        door = unix_door() if token is None else tcp_door(backend, token, [name], bounds)
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(cache.run())
-            client = await stack.enter_async_context(TestClient(TestServer(make_app(backend, token))))
+            figures = tasks.create_task(backend.figures.run())
+            expelling = tasks.create_task(end_streams_of_removed(backend))
+            client = await stack.enter_async_context(TestClient(TestServer(make_app(backend, door))))
             try:
                 if synced:
                     await cache.wait_for(0, 5.0)
-                yield Api(client, store, outside, cache)
+                yield Api(client, store, outside, cache, trail)
             finally:
                 await stack.aclose()
                 following.cancel()
+                figures.cancel()
+                expelling.cancel()
+
+
+def _joins(store: MemoryStore, cache: Cache, now: Callable[[], float]) -> Joins:
+    authority = certificates.make_ca("test", now())
+    return Joins(store, cache, Signing(authority.certificate, authority), now=now)
 
 
 async def becomes(condition: Callable[[], bool], what: str, within_s: float = 5.0) -> None:

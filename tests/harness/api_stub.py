@@ -31,7 +31,10 @@ from unitfleet.api import (
     CopyView,
     ErrorBody,
     Items,
+    MachineFigures,
     MachineView,
+    NetLimit,
+    NetView,
     Result,
     StreamMessage,
     UnitFile,
@@ -60,6 +63,10 @@ class Fleet:
         self.happenings: list[Happening] = []
         self.changes: list[Change] = []
         self.requests: list[str] = []
+        self.net: list[NetView] = []
+        self.net_soon: list[NetView] = []  # what takes its place once it was looked at after a `net limit`
+        self.limits: list[tuple[str, NetLimit]] = []
+        self.figures: list[MachineFigures] = []
         self.messages: list[StreamMessage] = []
         self.changed = threading.Condition()
         self.closed = threading.Event()
@@ -272,6 +279,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(202, {"rev": fleet.rev})
             case ["cluster", "hold" | "release"]:
                 self._answer(202, {"rev": fleet.rev})
+            case ["net", name] if name in fleet.refusals:
+                self._answer(409, fleet.refusals[name])
+            case ["net", name] if name in fleet.units:
+                fleet.limits.append((name, msgspec.json.decode(body, type=NetLimit)))
+                result = Result(name=name, target=fleet.units[name].target, changed=True)
+                self._answer(202, Changed(rev=fleet.rev, items=(result,)))
             case _:
                 self._error(404, "not_found", f"nothing at {self.path}")
 
@@ -289,6 +302,15 @@ class _Handler(BaseHTTPRequestHandler):
                     return
                 case ["units", name] if name in fleet.units:
                     self._answer(200, UnitFile(unit=fleet.units[name], text=fleet.texts[name]))
+                    return
+                case ["net"]:
+                    shown = [each for each in fleet.net if names.glob_match(query.get("unit", "*"), each.unit)]
+                    self._answer(200, Items(rev=fleet.rev, items=tuple(shown)))
+                    if fleet.limits and fleet.net_soon:
+                        fleet.net, fleet.net_soon = fleet.net_soon, []
+                    return
+                case ["figures"]:
+                    self._figures()
                     return
                 case ["machines"]:
                     self._answer(200, Items(rev=fleet.rev, items=tuple(fleet.machines)))
@@ -321,6 +343,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _parts(self) -> list[str]:
         return [unquote(part) for part in urlsplit(self.path).path.removeprefix("/v1/").split("/")]
+
+    def _figures(self) -> None:
+        raw = b"".join(msgspec.json.encode(line) + b"\n" for line in self.stub.fleet.figures)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
 
     def _denied(self) -> bool:
         if self.stub.token and self.headers.get("Authorization") != f"Bearer {self.stub.token}":

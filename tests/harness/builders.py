@@ -14,6 +14,7 @@ from unit_master.scene import Host, Scene
 from unit_master.view import ClusterView
 from unitfleet import codec, keys
 from unitfleet.model import (
+    Bandwidth,
     Capacity,
     CopyPhase,
     MachineSpec,
@@ -30,6 +31,7 @@ from unitfleet.model import (
     UnitState,
     Wanted,
 )
+from unitfleet.policy import Policy
 from unitfleet.store import KeyValue, Listing
 
 MIB = 1024 * 1024
@@ -73,6 +75,8 @@ def a_machine(
     since: float = 0.0,
     nonce: str = "n1",
     known: bool = True,
+    policy: Policy | None = None,
+    public_key: str = "",
 ) -> Built:
     """Build a machine: roster (unless not `known`), presence (if `present` and not lost) and machine-spec.
 
@@ -105,6 +109,8 @@ def a_machine(
             metadata=own,
             drivers=drivers,
             capacity=capacity,
+            policy=policy,
+            public_key=public_key,
         )
         records.append((keys.presence(machine), presence))
     if measured is not None:
@@ -124,12 +130,19 @@ def a_unit(
     generation: int = 1,
     incarnation: str = "i1",
     restart: int = 0,
+    bandwidth: Bandwidth | None = None,
 ) -> BuiltUnit:
     """Build a unit and its text: a long sleep with the lines `fleet` in [X-Fleet], or `text` as it is."""
     text = text or SERVICE + (f"\n[X-Fleet]\n{fleet}\n" if fleet else "")
     digest = digest_of(text)
     unit = Unit(
-        name=name, spec=digest, target=target, generation=generation, incarnation=incarnation, restart=restart
+        name=name,
+        spec=digest,
+        target=target,
+        generation=generation,
+        incarnation=incarnation,
+        restart=restart,
+        bandwidth=bandwidth,
     )
     return BuiltUnit(((keys.spec(digest), text.encode()), (keys.unit(name), codec.encode(unit))), unit)
 
@@ -144,6 +157,7 @@ def a_placement(
     incarnation: str | None = None,
     restart: int | None = None,
     spec: str | None = None,
+    bandwidth: Bandwidth | None = None,
 ) -> Built:
     """Build a placement of the unit as it is; name what is to differ."""
     placement = Placement(
@@ -155,6 +169,7 @@ def a_placement(
         wanted=wanted,
         restart=of.unit.restart if restart is None else restart,
         reason=reason,
+        bandwidth=bandwidth,
     )
     return _built([(keys.placement(machine, of.unit.name), placement)])
 
@@ -231,6 +246,7 @@ def a_host(
     status: MachineStatus = MachineStatus.READY,
     cordoned: bool = False,
     drained: bool = False,
+    shut_out: bool = False,
     metadata: Mapping[str, str] | None = None,
     drivers: tuple[str, ...] = ("docker", "process"),
     capacity: Capacity = ROOMY,
@@ -242,6 +258,7 @@ def a_host(
         status=status,
         cordoned=cordoned,
         drained=drained,
+        shut_out=shut_out,
         metadata=dict(metadata or {}),
         drivers=drivers,
         capacity=capacity,

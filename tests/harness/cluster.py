@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -43,6 +46,8 @@ from unitfleet.model import Leader, TargetState
 
 UP_S = 30.0
 COMMAND_S = 180.0
+
+StartedAs = Callable[[str, Sequence[str]], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,10 @@ class Cluster:
         self._home = root / "home"
         self._off: set[str] = set()
         self._cut: set[str] = set()
+        self._agent_args: tuple[str, ...] = ()
+        self._own_args: dict[int, Sequence[str]] = {}
+        self._master_args: tuple[str, ...] = ()
+        self._started_as: StartedAs = lambda name, argv: argv
         self.store = EtcdStore(etcd.endpoints)
 
     @classmethod
@@ -99,8 +108,16 @@ class Cluster:
         etcd: int = 1,
         profile: str = "fast",
         etcd_args: Sequence[str] = (),
+        agent_args: Sequence[str] = (),
+        own_args: Sequence[Sequence[str]] = (),
+        master_args: Sequence[str] = (),
+        started_as: StartedAs = lambda name, argv: argv,
     ) -> AsyncIterator[Self]:
-        """Run a cluster of `machines` agents with the process driver, in this network; no root is needed."""
+        """Run a cluster of `machines` agents with the process driver, in this network; no root is needed.
+
+        All agents get `agent_args`, and the first ones what stands for each in `own_args`. `started_as` returns
+        what a daemon of a name is started by.
+        """
         names = [f"m{number + 1}" for number in range(machines)]
         with _directory() as root:
             async with (
@@ -108,15 +125,30 @@ class Cluster:
                 Loopback(root, names) as site,
                 cls(site, members, root, tmp_path, names, profile) as cluster,
             ):
+                cluster._agent_args, cluster._master_args = tuple(agent_args), tuple(master_args)
+                cluster._own_args = dict(enumerate(own_args))
+                cluster._started_as = started_as
                 await cluster._up(masters)
                 yield cluster
 
     @classmethod
     @contextlib.asynccontextmanager
     async def in_lab(
-        cls, tmp_path: Path, *, hosts: int = 4, masters: int = 2, etcd: int = 1, profile: str = "default"
+        cls,
+        tmp_path: Path,
+        *,
+        hosts: int = 4,
+        masters: int = 2,
+        etcd: int = 1,
+        profile: str = "default",
+        idle: int = 0,
+        agent_args: Sequence[str] = (),
+        master_args: Sequence[str] = (),
     ) -> AsyncIterator[Self]:
-        """Run a cluster of `hosts` agents, each in a network namespace with a Docker Engine; needs root."""
+        """Run a cluster of `hosts` agents, each in a network namespace with a Docker Engine; needs root.
+
+        The last `idle` hosts have no agent until they `join`.
+        """
         names = [f"m{number + 1}" for number in range(hosts)]
         with _directory() as root:
             site = Lab(names)
@@ -124,8 +156,9 @@ class Cluster:
             try:
                 async with (
                     EtcdCluster(tmp_path, size=etcd, address=site.address) as members,
-                    cls(site, members, root, tmp_path, names, profile) as cluster,
+                    cls(site, members, root, tmp_path, names[: hosts - idle], profile) as cluster,
                 ):
+                    cluster._agent_args, cluster._master_args = tuple(agent_args), tuple(master_args)
                     await cluster._up(masters)
                     yield cluster
             finally:
@@ -155,13 +188,24 @@ class Cluster:
             *("--listen", f"{self._site.address}:{self._ports[len(self.masters)]}", "--trusted-network"),
             *("--socket", str(self._root / f"{name}.sock"), "--state-dir", str(self._root / name)),
             *("--token-file", str(self._token_file), "--cluster-key-file", str(self._root / "cluster.key")),
+            *("--secrets-key-file", str(self._root / "secrets.key")),
             *("--profile", self.profile),
+            *self._master_args,
         ]
-        master = Daemon(name, argv, self._logs / f"{name}.log", spawn)
+        master = Daemon(name, self._started_as(name, argv), self._logs / f"{name}.log", spawn)
         self.masters.append(master)
         master.start()
         context.save("test", self.endpoints, str(self._token_file), self._environment())
         return master
+
+    async def join(self, *flags: str) -> Machine:
+        """Start an agent on the next host that has none."""
+        host = len(self.machines)
+        machine = await self._machine(host, f"m{host + 1}", *flags)
+        self._names = (*self._names, machine.name)
+        self.machines.append(machine)
+        machine.agent.start()
+        return machine
 
     def start_agent(self, machine: Machine) -> None:
         """Start the machine's agent, which was killed or stopped."""
@@ -271,6 +315,11 @@ class Cluster:
         return ran
 
     @property
+    def root(self) -> Path:
+        """The directory with what daemons keep: keys, states, audit."""
+        return self._root
+
+    @property
     def units_dir(self) -> Path:
         """The directory that unitctl runs in."""
         return self._root / "units"
@@ -317,6 +366,15 @@ class Cluster:
         assert isinstance(self._site, Lab)
         return self._site.engine(machine.host)
 
+    def local(self, machine: Machine, path: str) -> Any:
+        """Ask the machine's agent on its own host; blocks. Raises `OSError` while it is not up."""
+        connection = http.client.HTTPConnection("localhost", timeout=10)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        with contextlib.closing(connection):
+            connection.sock.connect(str(self._root / f"{machine.name}.sock"))
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+
     async def runs_once(self, *units: str) -> bool:
         """Tell whether each unit runs in exactly one copy, by the witness, and the API says that it runs."""
         views = await self.units()
@@ -361,7 +419,7 @@ class Cluster:
             self.start_master()
         await self.wait_until(self._secrets_are_there, UP_S, "the masters made their keys")
         for host, name in enumerate(self._names):
-            self.machines.append(await self._machine(host, name))
+            self.machines.append(await self._machine(host, name, *self._own_args.get(host, ())))
             self.machines[-1].agent.start()
         await self.wait_until(self._is_up, UP_S, "the cluster is up")
 
@@ -369,16 +427,18 @@ class Cluster:
         self._check_daemons()
         return self._token_file.exists() and (self._root / "cluster.key").exists()
 
-    async def _machine(self, host: int, name: str) -> Machine:
+    async def _machine(self, host: int, name: str, *flags: str) -> Machine:
         site, logs = self._site, self._logs
         address = site.host_address(host)
         argv = [
             *(sys.executable, "-m", "unit_agent", "--name", name, "--profile", self.profile),
             *("--etcd", ",".join(await site.endpoints(host, self.etcd.endpoints))),
             *("--state-dir", str(site.state_dir(host)), "--socket", str(self._root / f"{name}.sock")),
-            *("--address", address, "--listen", f"{address}:0", *site.agent_flags(host)),
+            *("--address", address, "--listen", f"{address}:0", *site.agent_flags(host), *self._agent_args),
             *("--cluster-key-file", str(self._root / "cluster.key"), "--metadata", _metadata(host)),
+            *flags,
         ]
+        argv = [*self._started_as(name, argv)]
         agent = Daemon(name, argv, logs / f"{name}.log", lambda argv, log: site.spawn(host, argv, log))
         return Machine(name, host, agent)
 

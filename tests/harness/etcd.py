@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,11 @@ from typing import Any, Self
 import pytest
 
 from harness.eventually import eventually
+from unitfleet import certificates, wholefile
+from unitfleet.certificates import Authority, Who
 from unitfleet.etcd.endpoint import Endpoint, Failure, Tls
 from unitfleet.etcd.messages import STATUS, StatusRequest
+from unitfleet.joinapi import Role
 
 SHM = Path("/dev/shm")
 
@@ -51,10 +55,26 @@ def free_ports(count: int, address: str = "127.0.0.1") -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate for 127.0.0.1 that is its own authority, for servers and clients alike, and its key."""
+    """A certificate for 127.0.0.1, for servers and clients alike, and its key; without `ca` its own authority."""
 
     pem: Path
     key: Path
+    ca: Path | None = None
+
+    @property
+    def authority(self) -> Path:
+        """Who signed it."""
+        return self.ca or self.pem
+
+    @classmethod
+    def signed(cls, ca: Authority, folder: Path) -> Certificate:
+        """Write one for a member on loopback, signed by a cluster's authority."""
+        key = certificates.make_key()
+        who = Who("etcd", Role.MASTER, ("127.0.0.1",))
+        signed = certificates.sign_csr(ca, certificates.make_csr(key, "etcd"), who, 1, time.time())
+        for name, raw in (("etcd-ca.pem", ca.certificate), ("etcd.pem", signed), ("etcd.key", key)):
+            wholefile.replace(folder / name, raw)
+        return cls(folder / "etcd.pem", folder / "etcd.key", folder / "etcd-ca.pem")
 
     @classmethod
     def make(cls, directory: Path) -> Certificate:
@@ -73,7 +93,7 @@ class Certificate:
 
     def tls(self) -> Tls:
         """Return what a client needs."""
-        return Tls(self.pem.read_bytes(), self.key.read_bytes(), self.pem.read_bytes())
+        return Tls(self.authority.read_bytes(), self.key.read_bytes(), self.pem.read_bytes())
 
 
 class EtcdServer:
@@ -158,7 +178,8 @@ class EtcdCluster:
     """One member or several. Entering starts them all and waits until each serves and knows a leader.
 
     `heartbeat_ms` and `election_ms` are small, for fast tests; `args` are added to every member's command.
-    With a `certificate` clients must use TLS and show it. They listen on `address` alone. Data lies on tmpfs where
+    With a `certificate` clients must use TLS and show one that its authority signed; without `by_name` they are
+    not known by what it says, and `anybody` needs none. They listen on `address` alone. Data lies on tmpfs where
     there is one, since the disks of test machines stall.
     """
 
@@ -171,6 +192,8 @@ class EtcdCluster:
         election_ms: int = 500,
         args: Sequence[str] = (),
         certificate: Certificate | None = None,
+        by_name: bool = True,
+        anybody: bool = False,
         address: str = "127.0.0.1",
     ) -> None:
         self._tmp_path = tmp_path
@@ -179,7 +202,9 @@ class EtcdCluster:
         self._args = [f"--heartbeat-interval={heartbeat_ms}", f"--election-timeout={election_ms}", *args]
         self._tls = certificate.tls() if certificate else None
         if certificate:
-            self._args += ["--client-cert-auth", f"--trusted-ca-file={certificate.pem}"]
+            if not anybody:
+                self._args += [f"--client-cert-auth={str(by_name).lower()}"]
+                self._args += [f"--trusted-ca-file={certificate.authority}"]
             self._args += [f"--cert-file={certificate.pem}", f"--key-file={certificate.key}"]
         self._directory: Path | None = None
         self.members: tuple[EtcdServer, ...] = ()
@@ -188,6 +213,12 @@ class EtcdCluster:
     def endpoints(self) -> tuple[str, ...]:
         """`host:port` of every member, for clients."""
         return tuple(member.endpoint for member in self.members)
+
+    @property
+    def directory(self) -> Path:
+        """The members' data: every revision that is held, and what they log of writes."""
+        assert self._directory is not None, "the members run"
+        return self._directory
 
     async def __aenter__(self) -> Self:
         binary()

@@ -8,21 +8,29 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from harness.group_leftovers import machine_of, remove_groups
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 @contextlib.contextmanager
 def held(root: Path, number: int) -> Iterator[bool]:
-    """Hold a lab's number if it is free, until the block ends; gives False when another process has it."""
+    """Hold a lab's number if it is free, until the block ends; gives False when another process has it.
+
+    The file tells of a lab whose process was killed. The name in the abstract namespace of sockets is the same for
+    every root folder of this machine: a lab in a chroot has the same bridges and groups.
+    """
     root.mkdir(parents=True, exist_ok=True)
     path = root / f"{number}.lock"
-    with open(path, "w") as lock:
+    with open(path, "w") as lock, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as named:
         try:
+            named.bind(f"\0unitfleet-lab-{number}")
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # its last holder may have removed it between the two calls
             mine = os.fstat(lock.fileno()).st_ino == path.stat().st_ino
@@ -61,16 +69,29 @@ def sweep(name: str, folder: Path) -> None:
         pass
     for cgroup in _cgroups(mine):
         _remove_cgroup(cgroup)
+    remove_groups(machine_of(base / "state") for base in sorted(folder.glob("[0-9]*")))
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def traces(name: str, folder: Path) -> list[str]:
+    """Return what of the lab `name` with state folder `folder` is to be seen on this machine."""
+    mine = re.compile(re.escape(name) + r"(-\d+)?\Z")
+    found = [f"link {link}" for link in _names("/sys/class/net", mine)]
+    found += [f"namespace {space}" for space in _names("/run/netns", mine)]
+    found += [str(cgroup) for cgroup in _cgroups(mine)]
+    found += _mounts_below(folder)
+    rules = subprocess.run(["iptables", "-w", "-S", "FORWARD"], capture_output=True, text=True, timeout=20)
+    found += [line for line in rules.stdout.splitlines() if f" {name} " in line]
+    return [*found, *([str(folder)] if folder.exists() else [])]
 
 
 def clear_runtime(base: Path) -> None:
     """Clear what a reboot of the host with this folder clears: mounts, the Engine's run folder, shim sockets."""
     for address in base.glob("run/containerd/daemon/io.containerd.runtime.v2.task/moby/*/address"):
         # the shims of all Engines of this machine share one folder of sockets
-        socket = Path(address.read_text().removeprefix("unix://"))
-        if socket.is_relative_to("/run/containerd/s"):
-            socket.unlink(missing_ok=True)
+        shim = Path(address.read_text().removeprefix("unix://"))
+        if shim.is_relative_to("/run/containerd/s"):
+            shim.unlink(missing_ok=True)
     for mount in sorted(_mounts_below(base), reverse=True):
         _try("umount", "-l", mount)
     shutil.rmtree(base / "run", ignore_errors=True)

@@ -17,6 +17,7 @@ from typing import IO, Any, Protocol
 import docker
 
 from harness.engines import Engines
+from harness.group_leftovers import machine_of, remove_groups
 from harness.proxy import Proxy
 from harness.unit_processes import ProcessWitness, Running
 
@@ -69,6 +70,7 @@ class Loopback:
 
     def __init__(self, root: Path, names: Sequence[str]) -> None:
         self._root = root
+        self._hosts = range(len(names))
         self._stack = contextlib.AsyncExitStack()
         self._proxies: dict[tuple[int, str], Proxy] = {}
         self._witnesses = [ProcessWitness(name, self.state_dir(host)) for host, name in enumerate(names)]
@@ -79,6 +81,7 @@ class Loopback:
     async def __aexit__(self, *_: object) -> None:
         for witness in self._witnesses:
             witness.kill_all()
+        remove_groups(machine_of(self.state_dir(host)) for host in self._hosts)
         await self._stack.aclose()
 
     def host_address(self, host: int) -> str:

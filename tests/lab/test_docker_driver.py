@@ -20,6 +20,7 @@ import pytest
 from contract.docker_rig import DockerRig, container_order
 from contract.driver_rig import DEADLINE_S, find, until
 from harness.engines import wait_for
+from harness.hierarchies import none_is_hidden
 from harness.image import IMAGE, image_archive, image_id
 from unit_agent.driver import Driver, LogLine, Order, Progress
 from unit_agent.drivers.docker import DockerDriver
@@ -221,6 +222,23 @@ async def test_a_container_that_is_not_ours_is_neither_seen_nor_touched(rig: Doc
     assert foreign.status == "running"
 
 
+async def test_what_somebody_runs_of_a_copys_image_is_no_copy(rig: DockerRig) -> None:
+    driver = rig.driver()
+    await run(driver, container_order(UNIT, sleeper()))
+    before = await find(driver, UNIT)
+
+    def commit_and_run() -> Any:
+        image = rig.container(UNIT).commit()  # with all of our labels
+        return rig.witness.containers.run(image.id, ["sleep", "1000"], detach=True, network_mode="none")
+
+    foreign = await asyncio.to_thread(commit_and_run)
+    assert foreign.labels["unitfleet.unit"] == UNIT
+    assert await find(driver, UNIT) == before
+    assert await find(rig.driver(), UNIT) is not None  # the next one finds the copy, and only it
+    await asyncio.to_thread(foreign.remove, force=True)
+    assert await find(driver, UNIT) == before
+
+
 @pytest.mark.parametrize("watched", [True, False], ids=["seen by its event", "found by its name"])
 async def test_a_copy_whose_creation_was_cut_short_is_taken_up(rig: DockerRig, watched: bool) -> None:
     driver, order = rig.driver(), container_order(UNIT, sleeper(container_name="kafka"))
@@ -240,12 +258,13 @@ async def test_a_name_that_another_container_has_is_an_error_that_names_it(rig: 
 
 
 async def test_a_copy_that_outgrows_its_memory_says_so(rig: DockerRig) -> None:
+    await none_is_hidden()
     container = shell("exec tail /dev/zero", memory=16 << 20)
     driver, order = rig.driver(), container_order(UNIT, container)
     await driver.create(order)
     await driver.start(order)
     copy = await until(driver, UNIT, lambda copy: copy.phase is CopyPhase.FAILED)
-    assert "out of memory (Memory=16 MiB)" in copy.message
+    assert copy.message.startswith("OOM-killed at 16 MiB (limit 16 MiB): ")
     assert "SIGKILL" in copy.message
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from harness.engines import ROOT, Engines, wait_for
 from harness.image import IMAGE, image_id
+from harness.lab_leftovers import traces
 
 pytestmark = pytest.mark.lab
 
@@ -26,19 +27,6 @@ def lab() -> Iterator[Engines]:
         pytest.skip(reason)
     with Engines(2) as made:
         yield made
-
-
-def traces(name: str) -> list[str]:
-    """Return what of a lab is to be seen on this machine."""
-    found = [str(path) for path in Path("/sys/class/net").iterdir() if path.name.split("-")[0] == name]
-    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{name}-*")]
-    if Path("/run/netns").is_dir():
-        found += [str(path) for path in Path("/run/netns").iterdir() if path.name.startswith(f"{name}-")]
-    folder = ROOT / name.removeprefix("uflab")
-    found += [line for line in Path("/proc/mounts").read_text().splitlines() if f"{folder}/" in line]
-    rules = subprocess.run(["iptables", "-w", "-S", "FORWARD"], capture_output=True, text=True, timeout=20)
-    found += [line for line in rules.stdout.splitlines() if f" {name} " in line]
-    return [*found, *([str(folder)] if folder.exists() else [])]
 
 
 def reaches(address: str, port: int) -> bool:
@@ -111,9 +99,9 @@ def test_a_lab_leaves_nothing_also_when_its_block_fails(lab: Engines) -> None:
     with pytest.raises(RuntimeError, match="on purpose"), Engines(1) as other:
         assert other.number != lab.number
         other.witness(0).containers.run(IMAGE, ["sleep", "1000"], detach=True)
-        assert traces(other.name)
+        assert traces(other.name, ROOT / str(other.number))
         raise RuntimeError("on purpose")
-    assert traces(other.name) == []
+    assert traces(other.name, ROOT / str(other.number)) == []
     assert lab.witness(0).ping()
 
 
@@ -128,7 +116,7 @@ def test_what_a_killed_run_left_is_swept_by_the_next_lab(lab: Engines, tmp_path:
         assert abandoned.stdout is not None
         number = int(abandoned.stdout.readline())
         abandoned.kill()
-    assert traces(f"uflab{number}")
+    assert traces(f"uflab{number}", ROOT / str(number))
     with Engines(1, image=False):
         pass
-    assert traces(f"uflab{number}") == []
+    assert traces(f"uflab{number}", ROOT / str(number)) == []

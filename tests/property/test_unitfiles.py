@@ -7,6 +7,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.effort import examples
 from unitfleet import accept, environment, names, quoting, timespan, unitfile
 from unitfleet.errors import InvalidName, InvalidUnit
 from unitfleet.options import CONTAINER_KEYS, PROCESS_SERVICE, XFLEET_KEYS
@@ -48,7 +49,7 @@ def test_what_fleets_reading_writes_it_reads_back(options: list[tuple[str, str, 
 
 
 @given(TEXTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300, 50), deadline=None)
 def test_any_text_is_read_or_refused_and_never_anything_else(text: str) -> None:
     for name in ("web@1.service", "web@.service", "a.timer"):
         begun = time.perf_counter()
@@ -63,7 +64,7 @@ def test_any_text_is_read_or_refused_and_never_anything_else(text: str) -> None:
 
 
 @given(st.sampled_from("\\\"'%$[]{}=:,;a0 *#\n\r"), st.sampled_from(sorted(CONTAINER_KEYS | {"ExecStart", "CPU"})))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100, 25), deadline=None)
 def test_a_text_of_one_character_over_and_over_is_answered_in_time(character: str, key: str) -> None:
     section = "Container" if key in CONTAINER_KEYS else "Service" if key == "ExecStart" else "X-Fleet"
     begun = time.perf_counter()

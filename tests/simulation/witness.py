@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from unit_agent.driver import Copy
 from unit_agent.drivers.fake import FakeHost
 from unit_master.view import ClusterView
@@ -16,6 +18,7 @@ from unitfleet.model import CopyPhase, Happening, Placement, TargetState, Wanted
 from unitfleet.store import Batch, Event, EventKind
 
 LOOK_S = 0.05
+UPLINK = 10**9
 
 
 class Witness:
@@ -56,6 +59,8 @@ class Witness:
                 self._check(event)
             self._check_writer(batch)
             self._before.apply_batch(batch)
+            for machine in {keys.split(event.kv.key)[1] for event in batch.events if _is_order(event)}:
+                self._check_uplink(machine)
 
     def _check_writer(self, batch: Batch) -> None:
         """I1: what a leader writes, it writes while it leads."""
@@ -74,15 +79,31 @@ class Witness:
             return
         machine, unit = names
         placement = codec.decode(event.kv.value, Placement)
+        former = self._before.placements_of(unit).get(machine)
         self._orders.setdefault((machine, unit), []).append(placement)
-        if placement.epoch <= self._epoch:
+        if former is not None and former.value.epoch == placement.epoch:
+            self._check_amendment(former.value, placement)
+        elif placement.epoch <= self._epoch:
             self._violated(f"epoch {placement.epoch} of {unit} is not above {self._epoch}")
         self._epoch = max(self._epoch, placement.epoch)
-        former = self._before.placements_of(unit).get(machine)
         if former is not None and former.value.wanted is Wanted.GONE:
             self._violated(f"a gone placement of {unit} on {machine} was rewritten")
         if placement.wanted is Wanted.GONE and former is not None:
             self._check_break(unit, machine, former.value)
+
+    def _check_amendment(self, former: Placement, placement: Placement) -> None:
+        """A placement is written again at its own epoch for its bandwidth alone, and never once it is `gone`."""
+        if msgspec.structs.replace(placement, bandwidth=former.bandwidth) != former:
+            self._violated(f"{placement.unit} was ordered otherwise at the same epoch {placement.epoch}")
+
+    def _check_uplink(self, machine: str) -> None:
+        """Guarantees on a machine, leaving copies' too, never exceed its uplink."""
+        held = [
+            self._before.placements_of(unit)[machine].value for unit in self._before.on_machine.get(machine, ())
+        ]
+        guaranteed = sum(each.bandwidth.egress for each in held if each.bandwidth is not None)
+        if guaranteed > UPLINK:
+            self._violated(f"{guaranteed} bit/s are guaranteed on {machine}, its uplink has {UPLINK}")
 
     def _check_break(self, unit: str, machine: str, former: Placement) -> None:
         """I4: a wanted copy is told to go only when a newer one runs."""
@@ -133,3 +154,7 @@ class Witness:
             if order.epoch >= copy.epoch and (order.wanted is not Wanted.LAUNCHED or changed):
                 return
         self._violated(f"P7: {unit} was stopped on {machine} without an order to")
+
+
+def _is_order(event: Event) -> bool:
+    return event.kind is EventKind.PUT and keys.split(event.kv.key)[0] == "placements"

@@ -11,7 +11,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable
 
-from simulation.witness import Witness
+from simulation.witness import UPLINK, Witness
 from unit_agent.agent import Agent
 from unit_agent.drivers.fake import Behaviour, FakeDriver, FakeHost
 from unit_agent.local_copy import MemoryCopy
@@ -22,7 +22,7 @@ from unit_master.changes import Changer
 from unit_master.leader import Leader
 from unit_master.orders import MachineOrder, Orders
 from unitfleet import codec, keys
-from unitfleet.api import Change
+from unitfleet.api import Change, NetLimit
 from unitfleet.election import Election, Term
 from unitfleet.errors import UnitfleetError
 from unitfleet.memory import MemoryStore
@@ -73,7 +73,7 @@ class SimMachine:
             boot_id=f"boot-{self._boots}",
             fingerprint=self.name,
             metadata={"zone": f"z{int(self.name[1:]) % 2}"},
-            capacity=Capacity(cpu=4, memory=8 << 30),
+            capacity=Capacity(cpu=4, memory=8 << 30, egress=UPLINK),
         )
         cut = self.store.link.is_cut
         self.store = self._admin.client(self.name)
@@ -222,6 +222,7 @@ class World:
         moves = (
             (8, self._wishes),
             (2, self._restarts),
+            (1.5, self._limits),
             (1.5, self._drains),
             (1, self._removes),
             (2, self._agent_dies_or_returns),
@@ -255,6 +256,13 @@ class World:
 
     async def _restarts(self) -> None:
         await self.wish(self.dice.choice(list(UNITS)), None, restart=True)
+
+    async def _limits(self) -> None:
+        name = self.dice.choice(list(UNITS))
+        rate = self.dice.choice((None, UPLINK // 5, UPLINK // 3, UPLINK // 2, UPLINK))
+        wish = NetLimit(reset=True) if rate is None else NetLimit(egress=rate)
+        (result,) = (await self._changer.carry_out([Change(name=name, bandwidth=wish)])).items
+        self.say(f"user: {name} net limit {rate}: {result.error.message if result.error else 'ok'}")
 
     async def _drains(self) -> None:
         order = self.dice.choice(
@@ -329,7 +337,7 @@ class World:
     # ------------------------------------------------------------------ the end
 
     async def heal(self) -> None:
-        """Let every misfortune end: all run, all links are whole, no machine is drained."""
+        """Let every misfortune end: all run, all links are whole, no machine is drained, no uplink is full."""
         self.say("everything heals")
         for part in self._parts:
             part.store.link.heal()
@@ -342,4 +350,6 @@ class World:
             for order in (MachineOrder.UNDRAIN, MachineOrder.UNCORDON):
                 with contextlib.suppress(UnitfleetError):
                     await self._orders.machine(name, order)
+        limited = [name for name, entry in self.cache.view.units.items() if entry.value.bandwidth is not None]
+        await self._changer.carry_out([Change(name=name, bandwidth=NetLimit(reset=True)) for name in limited])
         await self._orders.brake(BrakeOrder.AUTO)

@@ -23,7 +23,7 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     sys.modules.pop("measure", None)
 
 
-@pytest.mark.parametrize("name", ["start", "failover", "footprint"])
+@pytest.mark.parametrize("name", ["start", "failover", "footprint", "agent", "bandwidth", "sinks"])
 def test_a_bench_says_how_it_is_used(name: str) -> None:
     script = (BENCH / name).read_text()
     assert script.startswith("#!/usr/bin/env bash\n") and f"bench/{name}.py" in script

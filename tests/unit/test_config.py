@@ -177,10 +177,19 @@ def master(*argv: str) -> MasterConfig:
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:4001", "192.0.2.1:4001", "[::]:4001", "example.org:4001"])
-def test_a_master_listens_on_loopback_alone_unless_the_network_is_trusted(listen: str) -> None:
+def test_a_master_listens_on_loopback_alone_without_an_identity_or_a_trusted_network(
+    listen: str, tmp_path: Path
+) -> None:
     with pytest.raises(InvalidConfig, match="loopback"):
         master("--listen", listen)
     assert master("--listen", listen, "--trusted-network").listen == listen
+    for identity in (("--tls-dir", str(tmp_path)), ("--join", "ufj1.x"), ("--join-file", str(tmp_path / "token"))):
+        assert master("--listen", listen, *identity).has_tls
+    with pytest.raises(InvalidConfig, match="loopback"):
+        master("--listen", listen, "--state-dir", str(tmp_path))
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls/cert.pem").touch()
+    assert master("--listen", listen, "--state-dir", str(tmp_path)).has_tls, "what is there is used"
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:4001", "[::1]:0", "localhost:1", "127.1.2.3:9"])

@@ -13,6 +13,7 @@ from unit_agent.drivers.docker_request import (
     Owner,
     container_name,
     create_body,
+    is_copy,
     read_environment,
     unit_of_name,
 )
@@ -78,7 +79,7 @@ MAPPED = {
 
 MAPPED_TO_HOST_CONFIG = {
     "the Engine never restarts": ({}, "RestartPolicy", {"Name": "no"}),
-    "logs are bounded": ({}, "LogConfig", {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}}),
+    "logs are bounded": ({}, "LogConfig", {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}),
     "a log option wins over the bound": (
         {"log_driver": "json-file", "log_options": (("max-size", "1m"),)},
         "LogConfig",
@@ -207,11 +208,21 @@ def test_the_labels_carry_the_copys_identity_which_no_user_label_replaces() -> N
         "unitfleet.incarnation": "i1",
         "unitfleet.restart": "3",
         "unitfleet.image": "app@sha256:1",
+        "unitfleet.container": container_name(OWNER, order_of()),
     }
     assert OWNER.owns(labels)
     assert not Owner(cluster="cluster-2", machine=OWNER.machine, machine_name="").owns(labels)
     assert not Owner(cluster="cluster-1", machine="other", machine_name="").owns(labels)
     assert msgspec.json.decode(kept, type=Kept) == Kept()
+
+
+def test_a_container_made_of_a_copys_image_is_no_copy() -> None:
+    labels, name = body_of(order_of())["Labels"], container_name(OWNER, order_of())
+    assert is_copy(labels, f"/{name}")
+    assert is_copy(labels, f"{name}.stopped")
+    assert not is_copy(labels, "/adventurous_ada")
+    del labels["unitfleet.container"]  # of a version that did not write it
+    assert is_copy(labels, name)
 
 
 def test_what_stops_and_restarts_a_copy_is_kept_on_it() -> None:

@@ -12,6 +12,7 @@ from unit_agent import machine
 from unit_agent.local_copy import DirectoryCopy, MemoryCopy
 from unit_agent.machine import IDENTITY, Fingerprint, identify
 from unit_agent.presence import differs
+from unit_agent.resources import meter
 from unitfleet.errors import InvalidConfig
 from unitfleet.model import Capacity, Resources
 
@@ -106,11 +107,11 @@ def test_the_fingerprint_holds_no_number_of_the_host_in_the_clear(tmp_path: Path
 
 
 def test_the_facts_of_this_host(tmp_path: Path) -> None:
-    capacity = machine.capacity(tmp_path)
+    capacity = meter.capacity(tmp_path)
     assert capacity.cpu >= 1 and capacity.memory > 2**20 and capacity.disk > 2**20
     assert machine.boot_id() == machine.boot_id() != ""
     assert machine.source_address().count(".") == 3
-    measured = machine.Meter("m", tmp_path).measure()
+    measured = meter.Meter("m", tmp_path).measure()
     assert 0 < measured.memory_used < capacity.memory
 
 

@@ -20,6 +20,7 @@ from unit_master.actions import (
 from unit_master.reconcile import plan_units
 from unitfleet import codec, keys
 from unitfleet.model import CopyPhase, MachineStatus, Pin, TargetState, UnitState, Wanted
+from unitfleet.policy import Policy
 
 LOST = MachineStatus.LOST
 
@@ -256,6 +257,18 @@ def test_a_new_text_that_does_not_suit_the_machine_moves_the_unit() -> None:
     unit = a_unit(fleet="MachineMetadata=region=eu")
     machines = (a_machine("m1"), a_machine("m2", metadata={"region": "eu"}))
     assert placed(*machines, unit, a_placement(unit, "m1", spec="0" * 64)) == {"a.service": "m2"}
+
+
+def test_a_new_text_that_asks_for_more_than_its_host_allows_moves_the_unit() -> None:
+    unit = a_unit(text="[Container]\nImage=x\nNetwork=host\n")
+    machines = (a_machine("m1", policy=Policy()), a_machine("m2"))
+    assert placed(*machines, unit, a_placement(unit, "m1", spec="0" * 64)) == {"a.service": "m2"}
+
+
+def test_a_policy_that_was_made_stricter_moves_nothing() -> None:
+    unit = a_unit(text="[Container]\nImage=x\nNetwork=host\n")
+    machines = (a_machine("m1", policy=Policy()), a_machine("m2"))
+    assert plan(*machines, unit, a_placement(unit, "m1"), a_state(unit, "m1")) == []
 
 
 def test_the_first_digest_that_was_pulled_is_pinned_once() -> None:

@@ -8,6 +8,7 @@ from harness.builders import GIB, MIB, a_host, a_scene, needs
 from unit_master.rules import RULES, Rule, size, unsuitable
 from unit_master.scene import Host, Scene
 from unitfleet.model import Capacity, MachineStatus, Requirements
+from unitfleet.policy import Demands, Policy
 
 RULE: dict[str, Rule] = dict(RULES)
 SMALL = Capacity(cpu=4, memory=4 * GIB)
@@ -25,7 +26,13 @@ def case(name: str, rule: str, unit: Requirements, host: Host, why: str | None) 
 
 def test_the_rules_are_asked_in_the_order_of_the_architecture() -> None:
     names = [name for name, _ in RULES]
-    assert names == "pin ready driver metadata peers conflicts replaces ports resources".split()
+    assert names == "pin ready room driver policy secret metadata peers conflicts replaces ports resources".split()
+
+
+def with_policy() -> Host:
+    host = a_host()
+    host.policy = Policy()
+    return host
 
 
 def needs_region(*values: str) -> Requirements:
@@ -35,6 +42,15 @@ def needs_region(*values: str) -> Requirements:
 @pytest.mark.parametrize(
     ("rule", "unit", "host", "why"),
     [
+        case(
+            "what the host's own policy does not allow",
+            "policy",
+            needs(demands=Demands(host_network=True)),
+            with_policy(),
+            "allows no host network",
+        ),
+        case("what it allows", "policy", needs(), with_policy(), None),
+        case("a host without a policy", "policy", needs(demands=Demands(host_network=True)), a_host(), None),
         case("no pin suits any machine", "pin", needs(), a_host(), None),
         case("the whole id is meant", "pin", needs(machine_id=LONG_ID), a_host(id=LONG_ID), None),
         case("its first 8 characters are enough", "pin", needs(machine_id="01234567"), a_host(id=LONG_ID), None),
@@ -61,6 +77,14 @@ def needs_region(*values: str) -> Requirements:
             "ready",
             needs(),
             a_host("m1", needs(), cordoned=True),
+            None,
+        ),
+        case("who is shut out gets no units", "ready", needs(), a_host(shut_out=True), "is shut out"),
+        case(
+            "who is shut out keeps the unit that is there",
+            "ready",
+            needs(),
+            a_host("m1", needs(), shut_out=True),
             None,
         ),
         case("a drain does not", "ready", needs(), a_host("m1", needs(), drained=True), "is drained"),

@@ -211,6 +211,13 @@ def said(name: str, unit: Requirements, hosts: list[Host], message: str, hint: s
             "uncordon m2",
         ),
         said(
+            "who is shut out is the last to be asked",
+            needs(),
+            [a_host("m1", shut_out=True)],
+            "1 considered: 1 is shut out",
+            "let m1 in again or add a machine",
+        ),
+        said(
             "a cordon is not the only obstacle",
             needs(metadata=EU),
             [a_host("m1", cordoned=True), a_host("m2", drained=True, metadata={"region": "eu"})],

@@ -127,11 +127,11 @@ def test_junk_is_not_sent(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_machine_is_found_by_name_id_or_unique_prefix() -> None:
-    machines = [machine("m1"), machine("m2"), machine("m10")]
+    machines = [machine("m2"), machine("m1"), machine("m10")]
     assert find_machine(machines, "m1").name == "m1"
     assert find_machine(machines, "m2-01").name == "m2"
-    with pytest.raises(Refused, match=r"m1 .*m2 .*m10"):
+    with pytest.raises(Refused, match=r"m1 .*m10 .*m2 "):
         find_machine(machines, "m")
     with pytest.raises(NotFound) as caught:
         find_machine(machines, "x")
-    assert "m1, m2, m10" in (caught.value.hint or "")
+    assert "m2, m1, m10" in (caught.value.hint or "")

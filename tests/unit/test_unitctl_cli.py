@@ -24,11 +24,17 @@ def loaded_by(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("version",), ("list-units", "--help"), ("--endpoint", "127.0.0.1:1", "list-units")],
+    [
+        ("version",),
+        ("list-units", "--help"),
+        ("cluster", "init", "--help"),
+        ("--endpoint", "127.0.0.1:1", "list-units"),
+        ("--endpoint", "https://127.0.0.1:1", "list-units"),
+    ],
     ids=lambda arguments: " ".join(arguments),
 )
 def test_nothing_heavy_is_imported_to_start(arguments: tuple[str, ...]) -> None:
-    assert not loaded_by(*arguments) & {"rich", "aiohttp", "grpc", "textual", "asyncio"}
+    assert not loaded_by(*arguments) & {"rich", "aiohttp", "grpc", "textual", "asyncio", "cryptography"}
 
 
 def test_version_needs_no_http() -> None:

@@ -15,7 +15,7 @@ from unitctl.failures import Failure
 from unitctl.narrate import new_steps
 from unitctl.phrases import addresses, step, summary
 from unitctl.render import Column, Style, age, escape, items_json, short, shown_columns, size, span, table
-from unitfleet.model import Port, TargetState
+from unitfleet.model import Cause, Port, TargetState
 
 PLAIN = Style(io.StringIO())
 
@@ -68,6 +68,17 @@ def test_ordinary_words_stay_as_they_are() -> None:
 def test_a_name_with_an_escape_sequence_is_harmless_in_a_status_block() -> None:
     view = looks.unit("a.service", description="\x1b]0;title\x07", **looks.failed("m\x1b[1m", "boom\x1b[2J"))
     assert all(line.isprintable() for line in block(view, [], [], "", PLAIN))
+
+
+def test_a_status_block_names_why_a_copy_last_ended() -> None:
+    def shown(phase: str, **fields: object) -> list[str]:
+        here = looks.copy("m1", phase, **fields)
+        view = looks.unit("a.service", phase=phase, settled=True, ok=True, copies=(here,))
+        return [line.strip() for line in block(view, [], [], "", PLAIN)]
+
+    assert "Restarts: 2, the last by oom" in shown("running", restarts=2, cause=Cause.OOM)
+    assert "Restarts: 2" in shown("running", restarts=2)
+    assert "Ended by: signal" in shown("failed", cause=Cause.SIGNAL)
 
 
 @pytest.mark.parametrize(

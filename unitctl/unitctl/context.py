@@ -8,6 +8,12 @@ In this order: `--endpoint`, `UNITCTL_ENDPOINT`, the context (`--context`, `UNIT
     [contexts.demo]
     endpoints = ["http://127.0.0.1:7440", "unix:///run/unitfleet/api.sock"]
     token-file = "/home/ada/.config/unitctl/demo.token"     # mode 0600
+
+    [contexts.production]
+    endpoints = ["https://10.0.0.1:4001", "https://10.0.0.2:4001"]
+    ca-file = "/home/ada/.config/unitctl/production/ca.pem" # whom to trust; or its digest: ca-digest = "9f86…"
+    cert-file = "/home/ada/.config/unitctl/production/cert.pem"
+    key-file = "/home/ada/.config/unitctl/production/key.pem"   # mode 0600; or a token-file instead of both
 """
 
 from __future__ import annotations
@@ -43,6 +49,24 @@ class Endpoint:
     host: str = ""
     port: int = 0
     socket: str = ""
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom an https endpoint must be, and the certificate that we show; "" when it is not said.
+
+    By `ca_digest` the authority is fetched from the endpoint itself and compared before anything else is sent.
+    """
+
+    ca_file: str = ""
+    ca_digest: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+
+_TRUST = ("ca-file", "ca-digest", "cert-file", "key-file")
+_NO_TRUST = Trust()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +78,7 @@ class Context:
     token: str = ""
     token_file: str = ""
     warnings: tuple[str, ...] = ()
+    trust: Trust = _NO_TRUST
 
 
 def find(invocation: Invocation, env: Mapping[str, str]) -> Context:
@@ -64,11 +89,12 @@ def find(invocation: Invocation, env: Mapping[str, str]) -> Context:
         endpoint, source = env.get("UNITCTL_ENDPOINT"), "UNITCTL_ENDPOINT"
     if endpoint:
         named = endpoint.split(",")
-        return _context(named, source, token_file or _token_for(named, invocation, env))
-    name, entry = _entry(invocation, env)
-    if entry is None:
+        entry = _entry_for(named, invocation, env)
+        return _context(named, source, token_file or entry["token-file"], _trust(entry))
+    name, found = _entry(invocation, env)
+    if found is None:
         return _context(list(LOCAL_SOCKETS), "the default (no context is set)", token_file)
-    return _context(entry["endpoints"], f"context {name}", token_file or entry["token-file"])
+    return _context(found["endpoints"], f"context {name}", token_file or found["token-file"], _trust(found))
 
 
 def config_file(env: Mapping[str, str]) -> Path:
@@ -82,6 +108,11 @@ def current(env: Mapping[str, str]) -> str:
     return _contexts(config_file(env))[0]
 
 
+def names(env: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of all contexts of the file."""
+    return tuple(_contexts(config_file(env))[1])
+
+
 def token_file(name: str, env: Mapping[str, str]) -> str:
     """The token file that a context names, "" when there is no such context."""
     entry = _contexts(config_file(env))[1].get(name)
@@ -89,12 +120,20 @@ def token_file(name: str, env: Mapping[str, str]) -> str:
 
 
 def save(
-    name: str, endpoints: tuple[str, ...], token_file: str, env: Mapping[str, str], *, current: bool = True
+    name: str,
+    endpoints: tuple[str, ...],
+    token_file: str,
+    env: Mapping[str, str],
+    *,
+    current: bool = True,
+    trust: Trust = _NO_TRUST,
 ) -> Path:
     """Write a context and, with `current`, make it the current one; the other contexts stay. Returns the file."""
     path = config_file(env)
     before, contexts = _contexts(path)
-    contexts = {**contexts, name: {"endpoints": list(endpoints), "token-file": token_file}}
+    told = (trust.ca_file, trust.ca_digest, trust.cert_file, trust.key_file)
+    entry = {"endpoints": list(endpoints), "token-file": token_file, **dict(zip(_TRUST, told, strict=True))}
+    contexts = {**contexts, name: entry}
     _write(path, name if current else before, contexts)
     return path
 
@@ -112,33 +151,36 @@ def forget(name: str, env: Mapping[str, str]) -> None:
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """Read `http://host:port`, `host:port`, `unix:///path` or `/path`."""
+    """Read `https://host:port`, `http://host:port`, `host:port`, `unix:///path` or `/path`."""
     name = text.strip()
     if name.startswith("unix://") or name.startswith("/"):
         path = name.removeprefix("unix://")
         if not path.startswith("/"):
             raise InvalidConfig(f"cannot use endpoint {name!r}: a socket is named by its absolute path")
         return Endpoint(name=name, socket=path)
-    if name.startswith("https://"):
-        raise InvalidConfig(
-            f"cannot use endpoint {name!r}: TLS is not spoken yet", hint="use http:// or unix:///path"
-        )
-    host, colon, port = name.removeprefix("http://").rstrip("/").rpartition(":")
+    tls = name.startswith("https://")
+    host, colon, port = name.removeprefix("https://" if tls else "http://").rstrip("/").rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise InvalidConfig(
             f"cannot use endpoint {name!r}: it names no host and port",
-            hint="endpoints look like http://10.0.0.1:7440 or unix:///run/unitfleet/api.sock",
+            hint="endpoints look like https://10.0.0.1:4001 or unix:///run/unitfleet/api.sock",
         )
-    return Endpoint(name=name, host=host, port=int(port))
+    return Endpoint(name=name, host=host, port=int(port), tls=tls)
 
 
-def _context(endpoints: list[str], source: str, token_file: str) -> Context:
+def _context(endpoints: list[str], source: str, token_file: str, trust: Trust = _NO_TRUST) -> Context:
     parsed = tuple(parse_endpoint(text) for text in endpoints if text.strip())
     if not parsed:
         raise InvalidConfig(f"cannot find the API: {source} names no endpoint")
     token, warnings = _read_token(token_file) if token_file else ("", ())
-    return Context(endpoints=parsed, source=source, token=token, token_file=token_file, warnings=warnings)
+    return Context(
+        endpoints=parsed, source=source, token=token, token_file=token_file, warnings=warnings, trust=trust
+    )
+
+
+def _trust(entry: Mapping[str, Any]) -> Trust:
+    return Trust(*(entry.get(key, "") for key in _TRUST))
 
 
 def _read_token(path: str) -> tuple[str, tuple[str, ...]]:
@@ -161,17 +203,18 @@ def _read_token(path: str) -> tuple[str, tuple[str, ...]]:
     return token, ()
 
 
-def _token_for(endpoints: list[str], invocation: Invocation, env: Mapping[str, str]) -> str:
-    """The token file for endpoints named one by one: of the context asked for, else of one that lists them all.
+def _entry_for(endpoints: list[str], invocation: Invocation, env: Mapping[str, str]) -> Mapping[str, Any]:
+    """The entry whose token and certificates endpoints named one by one get: of the context asked for, else of one
+    that lists them all.
 
     A token is never sent where no context says it belongs.
     """
+    nothing = {"token-file": ""}
     if invocation.context:
-        entry = _entry(invocation, env)[1]
-        return str(entry["token-file"]) if entry else ""
+        return _entry(invocation, env)[1] or nothing
     named = {text.strip() for text in endpoints}
     entries = _contexts(config_file(env))[1].values()
-    return next((str(entry["token-file"]) for entry in entries if named <= set(entry["endpoints"])), "")
+    return next((entry for entry in entries if named <= set(entry["endpoints"])), nothing)
 
 
 def _entry(invocation: Invocation, env: Mapping[str, str]) -> tuple[str, dict[str, Any] | None]:
@@ -212,15 +255,17 @@ def _checked(path: Path, name: str, entry: object) -> dict[str, Any]:
         raise InvalidConfig(f'cannot read {path}: context {name} needs endpoints = ["…"]')
     if not isinstance(token_file, str):
         raise InvalidConfig(f"cannot read {path}: token-file of context {name} is a path")
-    return {"endpoints": endpoints, "token-file": token_file}
+    trust = {key: fields.get(key, "") for key in _TRUST}
+    if not all(isinstance(text, str) for text in trust.values()):
+        raise InvalidConfig(f"cannot read {path}: {', '.join(_TRUST)} of context {name} are texts")
+    return {"endpoints": endpoints, "token-file": token_file, **trust}
 
 
 def _write(path: Path, current: str, contexts: Mapping[str, Mapping[str, Any]]) -> None:
     lines = [f"current = {_quoted(current)}"]
     for name, entry in contexts.items():
         lines += ["", f"[contexts.{_quoted(name)}]", f"endpoints = {_quoted(entry['endpoints'])}"]
-        if entry["token-file"]:
-            lines.append(f"token-file = {_quoted(entry['token-file'])}")
+        lines += [f"{key} = {_quoted(entry[key])}" for key in ("token-file", *_TRUST) if entry[key]]
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     beside = path.with_suffix(".new")
     beside.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -16,7 +16,9 @@ def find_machine(machines: Sequence[MachineView], asked: str) -> MachineView:
     if len(fits) == 1:
         return fits[0]
     if fits:
-        candidates = joined([f"{view.name} ({short(view.id)})" for view in fits])
+        candidates = joined(
+            [f"{view.name} ({short(view.id)})" for view in sorted(fits, key=lambda view: (view.name, view.id))]
+        )
         raise Refused(f"cannot tell which machine {asked} is: {candidates}", hint="give more of its name or id")
     known = joined([view.name for view in machines]) or "none"
     raise NotFound(f"cannot find machine {asked}", hint=f"machines: {known}")

@@ -54,7 +54,8 @@ def step(view: UnitView) -> str:
         case "placed":
             return f"placed on {place(view)}" if place(view) else "placed"
         case "pulling" if copy is not None and copy.progress >= 0:
-            return f"pulling {copy.progress} %"
+            layers = copy.message.rpartition(" (")[2]
+            return f"pulling {copy.progress} %" + (f" ({layers}" if layers.endswith(" layers)") else "")
         case "restarting":
             reason = copy.message if copy is not None and copy.current else ""  # a former copy's is old news
             return f"restarting: {reason}" if reason else "restarting"
@@ -72,6 +73,8 @@ def summary(view: UnitView) -> str:
         words.append(f"on {place(view)}")
     if view.copies and not view.is_global and view.phase == "running" and addresses(view.copies[0]):
         words.append(addresses(view.copies[0]))
+    if view.copies and view.phase == "running" and view.copies[0].health in ("starting", "unhealthy"):
+        words.append(f"(health: {view.copies[0].health})")
     return " ".join(words)
 
 

@@ -20,7 +20,11 @@ _OF_STATE = {
     **dict.fromkeys(("running", "active", "finished", "ready"), "green"),
     **dict.fromkeys(("failed", "lost", "stopped"), "red"),
     **dict.fromkeys(
-        ("pending", "suspect", "restarting", "waiting-for-machine", "holding", "leaving", "not placed"), "yellow"
+        (
+            *("pending", "suspect", "warming", "restarting", "waiting-for-machine"),
+            *("holding", "leaving", "not placed", "missing"),
+        ),
+        "yellow",
     ),
     **dict.fromkeys(("inactive", "loaded", "dead", "-"), "dim"),
 }

@@ -8,17 +8,20 @@ from __future__ import annotations
 import http.client
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import msgspec
 
-from unitctl.client import LONGEST_QUERY, error_from, logs_path
+from unitctl.client import LONGEST_QUERY, error_from
 from unitctl.context import Endpoint
-from unitctl.transport import Answer, Connection, Transport, describe, unreachable
-from unitfleet.api import LogLine, StreamMessage
+from unitctl.loglines import unit_path
+from unitctl.transport import TOO_MANY, Answer, Connection, Transport, describe, unreachable
+from unitfleet.api import LogLine, MachineFigures, StreamMessage
 from unitfleet.errors import UnitfleetError
+from unitfleet.logquery import LogQuery
 
 # Masters send a heartbeat every 15 s: silence for longer than two of them is a broken connection.
 SILENCE_S = 35.0
@@ -48,7 +51,7 @@ class Line:
     line: LogLine
 
 
-Read = StreamMessage | Line | Lost | Ended
+Read = StreamMessage | Line | MachineFigures | Lost | Ended
 
 
 class Feed:
@@ -126,7 +129,7 @@ class Feed:
                 self.compacted()
                 return None
             error = error_from(answer)
-            if response.status in (502, 503, 504):
+            if response.status in (TOO_MANY, 502, 503, 504):
                 return error.message
             raise error
         except (OSError, http.client.HTTPException, msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -172,37 +175,70 @@ class UnitFeed(Feed):
 
 
 class LogFeed(Feed):
-    """`/v1/logs` of a unit as it writes. After a break, what came meanwhile is asked for again."""
+    """`/v1/logs` of a unit as it writes. After a break, what came meanwhile is asked for anew."""
 
     accept = "application/x-ndjson"
-    _MISSED = 1000
+    _BACK_S = 120.0
 
     def __init__(
-        self, transport: Transport, unit: str, lines: int, machine: str, into: queue.Queue[Read] | None = None
+        self, transport: Transport, unit: str, query: LogQuery, machine: str, into: queue.Queue[Read] | None = None
     ) -> None:
         super().__init__(transport, into)
         self.unit = unit
-        self._lines = lines
+        self._query = query
         self._machine = machine
-        self._last: dict[str, float] = {}
+        self._began = 0.0
+        self._latest = 0.0
+        self._last: dict[str, tuple[int, float]] = {}  # by machine: number and time of the last line
 
     def path(self) -> str:
-        """Ask for the last lines and what follows."""
-        return logs_path(self.unit, lines=self._lines, machine=self._machine, follow=True)
+        """Ask for the last lines and what follows; after a break, for what has come since."""
+        return unit_path(self.unit, self._query, self._machine)
 
     def read(self, response: http.client.HTTPResponse) -> None:
         """Pass on lines; those that an earlier connection brought are left out."""
         before = dict(self._last)
+        self._began = self._began or time.time()
+        try:
+            for raw in response:
+                if self._closed.is_set():
+                    return
+                if raw.strip():
+                    self._pass_on(msgspec.json.decode(raw, type=LogLine), before)
+        finally:
+            since = max(self._query.since, (self._latest or self._began) - self._BACK_S)
+            self._query = msgspec.structs.replace(self._query, lines=-1, since=since)
+
+    def _pass_on(self, line: LogLine, before: dict[str, tuple[int, float]]) -> None:
+        seq, at = before.get(line.machine, (0, self._began if before else 0.0))
+        if (line.seq and line.machine in before and line.seq <= seq) or (not line.seq and line.at <= at):
+            return
+        if before and line.machine not in before and line.at < self._began:
+            return
+        if not before:
+            self._began = min(self._began, line.at) if line.at else self._began
+        self._latest = max(self._latest, line.at)
+        known = self._last.get(line.machine, (0, 0.0))
+        self._last[line.machine] = (max(known[0], line.seq), max(known[1], line.at))
+        self.queue.put(Line(self.unit, line))
+
+
+class FiguresFeed(Feed):
+    """`/v1/figures`: a line of a machine every few seconds; an empty one says that the master is there."""
+
+    accept = "application/x-ndjson"
+
+    def path(self) -> str:
+        """Everything."""
+        return "/v1/figures"
+
+    def read(self, response: http.client.HTTPResponse) -> None:
+        """Pass on lines."""
         for raw in response:
             if self._closed.is_set():
                 return
-            if not raw.strip():
-                continue
-            line = msgspec.json.decode(raw, type=LogLine)
-            self._lines = self._MISSED
-            if line.at > before.get(line.machine, -1.0):
-                self._last[line.machine] = max(self._last.get(line.machine, -1.0), line.at)
-                self.queue.put(Line(self.unit, line))
+            if raw.strip():
+                self.queue.put(msgspec.json.decode(raw, type=MachineFigures))
 
 
 def events(response: http.client.HTTPResponse) -> Iterator[StreamMessage]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from unitctl.context import Context, Endpoint
+from unitctl.context import Context, Endpoint, Trust
 from unitctl.failures import Unreachable
 from unitfleet.api import ErrorBody
 from unitfleet.errors import OutcomeUnknown
@@ -19,6 +19,9 @@ CONNECT_S = 3.0
 ANSWER_S = 15.0
 READ_S = 3.0
 """A master that has not answered a read after so long may be frozen: the next is asked, while there is one."""
+
+TOO_MANY = 429
+"""The status of an answer that asks to come again later."""
 
 # The code of an answer that Unitfleet did not write.
 FOREIGN = "foreign"
@@ -32,22 +35,32 @@ class Answer:
     status: int
     body: bytes
     stale: str = ""  # for how many seconds the master has not heard of the store, "" when it has
+    retry_s: float = 0.0  # in how many seconds to ask again, of one that was too many
 
 
 class Connection(http.client.HTTPConnection):
     """One HTTP connection to an endpoint; `timeout` first bounds the connect, then each read."""
 
-    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
+    def __init__(self, endpoint: Endpoint, timeout: float, trust: Trust | None = None) -> None:
         super().__init__(endpoint.host or "localhost", endpoint.port or None, timeout=timeout)
-        self._socket_path = endpoint.socket
+        self._endpoint = endpoint
+        self._trust = trust or Trust()
 
     def connect(self) -> None:
-        if not self._socket_path:
+        endpoint = self._endpoint
+        if endpoint.tls:
+            from unitctl import secure  # plain HTTP does without
+
+            context = secure.context_for(self._trust, endpoint, float(self.timeout or CONNECT_S))
+            super().connect()
+            self.sock = secure.wrapped(context, self.sock, endpoint, self._trust)
+            return
+        if not endpoint.socket:
             super().connect()
             return
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._socket_path)
+        self.sock.connect(endpoint.socket)
 
 
 class Transport:
@@ -74,12 +87,13 @@ class Transport:
                 connection = self.open(endpoint)
                 answer = self._ask(connection, endpoint, method, path, body, patience)
             except (OSError, http.client.HTTPException) as error:
-                if connection is not None and method != "GET":
+                never_began = _never_began(error, endpoint, self.context.trust)
+                if connection is not None and method != "GET" and not never_began:
                     raise OutcomeUnknown(
                         f"cannot tell whether the command was carried out: {endpoint.name} {describe(error)}",
                         hint="look at the units with unitctl list-units, and give the command again",
                     ) from error
-                reasons.append(f"{endpoint.name}: {describe(error)}")
+                reasons.append(f"{endpoint.name}: {never_began or describe(error)}")
                 continue
             if answer.status == 503 and (method == "GET" or error_of(answer).code == "unavailable"):
                 unavailable = unavailable or answer
@@ -92,7 +106,7 @@ class Transport:
 
     def open(self, endpoint: Endpoint, connect_s: float = CONNECT_S) -> Connection:
         """Connect to one endpoint; raises OSError."""
-        connection = Connection(endpoint, connect_s)
+        connection = Connection(endpoint, connect_s, self.context.trust)
         try:
             connection.connect()
         except OSError:
@@ -147,9 +161,17 @@ class Transport:
             self.send(connection, method, path, body, "application/json")
             response = connection.getresponse()
             stale = response.getheader("Unitfleet-Stale", "")
-            return Answer(endpoint=endpoint, status=response.status, body=response.read(), stale=stale)
+            retry_s = _seconds(response.getheader("Retry-After", "")) if response.status == TOO_MANY else 0.0
+            return Answer(
+                endpoint=endpoint, status=response.status, body=response.read(), stale=stale, retry_s=retry_s
+            )
         finally:
             connection.close()
+
+
+def _seconds(text: str) -> float:
+    """Read Retry-After; one that nobody can read is a second."""
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 1.0
 
 
 def error_of(answer: Answer) -> ErrorBody:
@@ -174,6 +196,22 @@ def unreachable(context: Context, reasons: list[str]) -> Unreachable:
     )
 
 
+def _never_began(error: BaseException, endpoint: Endpoint, trust: Trust) -> str:
+    """Return why a server of TLS surely carried nothing out, "" when that is not sure."""
+    broke = (http.client.HTTPException, ConnectionError)
+    if endpoint.socket or not isinstance(error, OSError | http.client.HTTPException):
+        return ""
+    if not endpoint.tls and not isinstance(error, broke):
+        return ""
+    if isinstance(error, ConnectionRefusedError | socket.gaierror | TimeoutError):
+        return ""
+    from unitctl import secure
+
+    if endpoint.tls:
+        return secure.denied_by_tls(error, trust)
+    return "speaks TLS: name it https://" if secure.speaks_tls(endpoint) else ""
+
+
 def describe(error: BaseException) -> str:
     """Say in a few words why a connection gave no answer."""
     match error:
@@ -194,6 +232,6 @@ def describe(error: BaseException) -> str:
         case socket.gaierror():
             return "the host name does not resolve"
         case OSError():
-            return (error.strerror or str(error)).lower()
+            return error.strerror.lower() if error.strerror else str(error)
         case _:
             return str(error)

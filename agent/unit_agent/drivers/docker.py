@@ -15,19 +15,35 @@ import os
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from unit_agent.driver import Copy, LogLine, Order, Report
+from unit_agent.driver import Copy, LogLine, Order, OutputUnreadable, Remains, Report
 from unit_agent.drivers import docker_request as written
+from unit_agent.drivers.block_device import disk_node
 from unit_agent.drivers.docker_engine import CHANGE_S, INSPECT_S, LIST_S, Engine, EngineRefused
+from unit_agent.drivers.docker_exec import run_inside
+from unit_agent.drivers.docker_follow import FileWatch, follow
 from unit_agent.drivers.docker_images import local_digest, prepare_image
 from unit_agent.drivers.docker_logs import read_logs
+from unit_agent.drivers.docker_output import Frames, read_output
+from unit_agent.drivers.docker_remains import discard, examine, scene_name
 from unit_agent.drivers.docker_request import Owner, container_name, create_body, read_environment
+from unit_agent.drivers.docker_seen import log_files, was_started
+from unit_agent.drivers.docker_tail import FileTail
 from unit_agent.drivers.docker_track import Track
 from unit_agent.drivers.docker_watch import Watch
+from unit_agent.drivers.open_outputs import OpenOutputs
+from unit_agent.images.credentials import Credentials
+from unit_agent.images.pulls import Pulls
+from unit_agent.images.underway import Underway
+from unit_agent.metrics.instruments import Instruments
+from unit_agent.output import Limit, OutputBatch, OutputLine
 from unitfleet.errors import DriverError, ImageNotFound
+from unitfleet.limits import on_machine
 from unitfleet.model import CopyPhase
 
 logger = logging.getLogger(__name__)
@@ -35,6 +51,7 @@ logger = logging.getLogger(__name__)
 SOCKET = "/var/run/docker.sock"
 
 _LOOK_AGAIN_S = 1.0  # while waiting for an event that should come
+_TRUST_S = 30.0  # what was looked at so lately, and has events, runs as it was seen
 _JUST_MADE_S = 1.0  # what was created so lately is started without another look
 
 
@@ -52,9 +69,14 @@ class DockerDriver:
         now: Callable[[], float] = time.time,
         dice: random.Random | None = None,
         boot: float | None = None,
+        pulls_at_once: int = 2,
+        registry_auth: str = "",
+        instruments: Instruments | None = None,
+        underway: Underway | None = None,
     ) -> None:
         self._owner = Owner(cluster=cluster_id, machine=machine_id, machine_name=machine_name)
-        self._engine = Engine(socket)
+        self._engine = Engine(socket, instruments.called if instruments else None)
+        self.pulls = Pulls(self._engine, pulls_at_once, Credentials(registry_auth), instruments, underway)
         self._watch = Watch(
             self._engine,
             self._owner,
@@ -64,6 +86,8 @@ class DockerDriver:
             dice=dice or random.Random(),
         )
         self._watching: asyncio.Task[None] | None = None
+        self._outputs = OpenOutputs()
+        self._files = FileWatch()
         self._prepared: dict[str, tuple[str, str]] = {}  # by unit: spec, digest
 
     @property
@@ -79,8 +103,10 @@ class DockerDriver:
         unit, container = order.placement.unit, order.spec.container
         if container is None:
             raise DriverError(f"cannot run {unit} in Docker: it has no [Container] section")
-        pinned = order.placement.image
-        digest = await prepare_image(self._engine, unit, container.image, pinned, container.pull, report)
+        async with self.pulls.removing:
+            pass  # an image that is being removed at this moment is not here
+        pinned, fetch = order.placement.image, self.pulls.for_start
+        digest = await prepare_image(self._engine, unit, container.image, pinned, container.pull, report, fetch)
         self._prepared[unit] = (order.placement.spec, digest)
         return digest
 
@@ -97,6 +123,8 @@ class DockerDriver:
             image=await self._image(order),
             file_environment=await asyncio.to_thread(_file_environment, order) if _has_files(order) else [],
             present=os.path.exists,
+            limits=on_machine(order.spec.limits, psutil.virtual_memory().total),
+            node=disk_node,
         )
         try:
             made = await self._engine.call(
@@ -162,6 +190,7 @@ class DockerDriver:
             return
         if track.seen.running:
             raise DriverError(f"cannot remove {unit}: it runs, stop it first")
+        await self._outputs.read_out(unit)
         container = self._engine.docker.containers.container(track.seen.id)
         async with track.lock:
             try:
@@ -173,6 +202,55 @@ class DockerDriver:
                     raise
         self._watch.forget(track)
         self._prepared.pop(unit, None)
+
+    async def execute(self, unit: str, words: Sequence[str], timeout_s: float) -> tuple[int, str]:
+        await self._awake()
+        track = await self._watch.find(unit, within_s=_TRUST_S)
+        if track is None or not track.seen.running:
+            raise DriverError(f"cannot run {words[0]} for {unit}: its container does not run")
+        return await run_inside(self._engine, unit, track.seen.id, words, timeout_s)
+
+    async def fail(self, unit: str, why: str, *, again: bool) -> None:
+        await self._awake()
+        track = await self._watch.find(unit)
+        if track is None:
+            return
+        async with track.lock:
+            if track.stopping or not track.seen.running:
+                return
+            track.broken, track.for_good = why, not again
+            try:
+                await self._watch.end(track)
+            except DriverError:
+                track.broken, track.for_good = "", False
+                raise
+        self._watch.tell(unit)
+
+    async def examine(self, unit: str) -> Remains:
+        return await examine(self._engine, unit, (await self._ended(unit, "look at")).seen.id)
+
+    async def keep(self, unit: str, scene: str, directory: str) -> str:
+        track = await self._ended(unit, "keep")
+        name = scene_name(track.seen.name.removesuffix(written.STOPPED_MARK), scene)
+        async with track.lock:
+            container = self._engine.docker.containers.container(track.seen.id)
+            await self._engine.call(f"rename the container of {unit}", container.rename(name), INSPECT_S)
+        self._watch.forget(track)
+        self._prepared.pop(unit, None)
+        return name
+
+    async def discard(self, copy_id: str, scene: str) -> None:
+        await discard(self._engine, self._owner, copy_id, scene)
+
+    async def _ended(self, unit: str, doing: str) -> Track:
+        """Return the container of a unit, which must not run; raises `DriverError`."""
+        await self._awake()
+        track = await self._watch.find(unit)
+        if track is None:
+            raise DriverError(f"cannot {doing} {unit}: no copy of it is here")
+        if track.seen.running:
+            raise DriverError(f"cannot {doing} {unit}: it runs")
+        return track
 
     async def events(self) -> AsyncGenerator[str, None]:
         watching = await self._awake()
@@ -201,6 +279,85 @@ class DockerDriver:
             if not follow or not await self._started_again(track, started):
                 return
             lines = -1
+
+    async def output(self, unit: str, mark: str, limit: Limit | None = None) -> AsyncGenerator[OutputBatch, None]:
+        await self._awake()
+        track = await self._watch.find(unit)
+        if track is None:
+            raise DriverError(f"cannot read the output of {unit}: no copy of it is here")
+        whose, _, at = mark.partition("@")
+        at = at if whose == track.seen.id else ""
+        frames = Frames(at.partition("@")[0])
+        asked = asyncio.Event()
+        with self._outputs.reading(unit, asked.set) as all_read:
+            while True:
+                started = track.seen.started
+                inspected = await self._inspected(track)
+                tail = self._tail(unit, inspected, at)
+                if tail is not None:
+                    here = partial(self._watch.holds, track)
+                    try:
+                        async for lines in follow(self._files, tail, asked, all_read, here, limit):
+                            yield lines, f"{track.seen.id}@{tail.mark}"
+                    except OSError as error:
+                        raise DriverError(f"cannot read the output of {unit}: {error}") from error
+                    finally:
+                        tail.close()
+                    return
+                if inspected is None or was_started(inspected):  # else it has no files yet, and soon may have
+                    async for told in self._stream(unit, track, frames):
+                        yield told, f"{track.seen.id}@{frames.mark}"
+                async with self._watch.listening() as queue:
+                    while not await self._runs_again(track, started):
+                        if await self._watch.find(unit) is not track:
+                            return
+                        all_read.set()
+                        await self._told_of(unit, queue, asked)
+                frames.again()
+                at = frames.mark
+
+    async def _inspected(self, track: Track) -> dict[str, Any] | None:
+        """Return what the Engine says of a container; None when it is gone, or about to go."""
+        try:
+            return await self._engine.inspect(track.seen.id)
+        except EngineRefused:
+            return None  # its answer to what follows says so
+
+    def _tail(self, unit: str, inspected: dict[str, Any] | None, at: str) -> FileTail | None:
+        """Return what reads the Engine's own files; None when they are none that can be read here."""
+        found = log_files(inspected) if inspected is not None else None
+        try:
+            return FileTail(*found, at) if found is not None else None
+        except OSError as error:
+            logger.info("the output of %s is read by the Engine, its files can't be: %s", unit, error)
+            return None
+
+    async def _told_of(self, unit: str, queue: asyncio.Queue[str | None], asked: asyncio.Event) -> None:
+        """Wait until something may have happened to the unit, or `asked` is set; raises `DriverError`."""
+        asking = asyncio.ensure_future(asked.wait())
+        telling = asyncio.ensure_future(_word_of(unit, queue))
+        try:
+            await asyncio.wait({asking, telling}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done() and not telling.result():
+                raise DriverError(f"cannot read the output of {unit}: the Engine is not followed")
+            asked.clear()
+        finally:
+            asking.cancel()
+            telling.cancel()
+
+    async def _stream(self, unit: str, track: Track, frames: Frames) -> AsyncGenerator[Sequence[OutputLine], None]:
+        """Yield what the container's streams have behind the frames' mark, until it ends or is gone."""
+        reading = read_output(self._engine.socket, unit, track.seen.id, frames)
+        try:
+            async with contextlib.aclosing(reading) as batches:
+                async for lines in batches:
+                    if lines:
+                        yield lines
+        except EngineRefused as error:
+            if "support reading" in error.reason:
+                raise OutputUnreadable(f"cannot read the output of {unit}: its log driver keeps none") from error
+            if error.status not in (404, 409):  # gone, or about to go
+                raise
 
     async def close(self) -> None:
         watching, self._watching = self._watching, None
@@ -293,6 +450,15 @@ class DockerDriver:
             unit = track.seen.unit
             raise DriverError(f"cannot remove {unit}: the Engine still removes it after {CHANGE_S:g} s") from None
 
+    async def _runs_again(self, track: Track, started: float) -> bool:
+        """Tell whether the container runs, or has run since it was started at this time."""
+        for pause_s in (0.0, _LOOK_AGAIN_S / 10):  # its end is seen a little later than that of its output
+            await asyncio.sleep(pause_s)
+            found = await self._watch.find(track.seen.unit)
+            if found is not track or not found.seen.running:
+                return found is track and found.seen.started != started
+        return True
+
     async def _started_again(self, track: Track, started: float) -> bool:
         """Wait until the container was started anew; False when it is gone."""
         async with self._watch.listening() as queue:
@@ -302,6 +468,14 @@ class DockerDriver:
                 if await queue.get() is None:
                     return False
             return False
+
+
+async def _word_of(unit: str, queue: asyncio.Queue[str | None]) -> bool:
+    """Wait for a word of the unit, or of all; False when none will come any more."""
+    while (told := await queue.get()) not in ("", unit):
+        if told is None:
+            return False
+    return True
 
 
 def _has_files(order: Order) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -44,10 +44,14 @@ class EngineRefused(DriverError):
 
 
 class Engine:
-    """The Engine at `socket`. Clients are made at the first call, on the loop that runs then."""
+    """The Engine at `socket`. Clients are made at the first call, on the loop that runs then.
 
-    def __init__(self, socket: str) -> None:
+    `observe` takes each call's first word and its seconds.
+    """
+
+    def __init__(self, socket: str, observe: Callable[[str, float], None] | None = None) -> None:
         self.socket = socket
+        self._observe = observe or (lambda operation, seconds: None)
         self._clients: list[tuple[Docker, aiohttp.UnixConnector]] = []
 
     @property
@@ -70,6 +74,7 @@ class Engine:
 
     async def call(self, doing: str, call: Awaitable[T], timeout_s: float | None) -> T:
         """Await a call; `doing` completes `cannot …` in the error, None as a timeout waits for ever."""
+        began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(timeout_s):
                 return await call
@@ -80,6 +85,8 @@ class Engine:
             raise self.failure(doing, error) from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineAway(f"cannot {doing}: the Docker Engine broke off: {error}") from error
+        finally:
+            self._observe(doing.partition(" ")[0], asyncio.get_running_loop().time() - began)
 
     def failure(self, doing: str, error: DockerError) -> DriverError:
         """Return aiodocker's error as ours."""

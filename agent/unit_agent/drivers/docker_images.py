@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -17,6 +17,7 @@ from aiodocker.exceptions import DockerError, DockerStreamError
 
 from unit_agent.driver import Progress, Report
 from unit_agent.drivers.docker_engine import INSPECT_S, Engine, EngineAway, EngineRefused
+from unit_agent.images.credentials import qualified
 from unitfleet.errors import DriverError, ImageNotFound
 from unitfleet.model import CopyPhase
 from unitfleet.spec import Pull
@@ -30,7 +31,13 @@ _ABSENT = ("not found", "manifest unknown", "no such image", "does not exist", "
 _DOWNLOAD_SHARE = 0.7
 
 
-async def prepare_image(engine: Engine, unit: str, image: str, pinned: str, pull: Pull, report: Report) -> str:
+Fetch = Callable[[str, str, Report], Awaitable[None]]
+"""Pulls for a unit an image, and reports: `fetch(unit, image, report)`."""
+
+
+async def prepare_image(
+    engine: Engine, unit: str, image: str, pinned: str, pull: Pull, report: Report, fetch: Fetch
+) -> str:
     """Make sure the image is here and return its digest. `pinned` decides over the tag, when it is set.
 
     Raises `ImageNotFound` when Engine and registry don't have it, `DriverError` when that can't be known.
@@ -52,7 +59,7 @@ async def prepare_image(engine: Engine, unit: str, image: str, pinned: str, pull
     if local and (pinned or pull is Pull.MISSING):
         return local
     try:
-        await pull_image(engine, unit, wanted, report)
+        await fetch(unit, wanted, report)
     except DriverError:
         if not local or pull is not Pull.NEWER:
             raise
@@ -66,13 +73,26 @@ async def prepare_image(engine: Engine, unit: str, image: str, pinned: str, pull
 
 async def local_digest(engine: Engine, image: str) -> str:
     """Return the digest of an image that the Engine holds, or ""."""
+    found = await _inspect(engine, image)
+    return "" if found is None else digest_of(image, found)
+
+
+async def local_id(engine: Engine, image: str) -> str:
+    """Return the id of an image that the Engine holds, by any of its names, or ""."""
+    found = await _inspect(engine, image)
+    return "" if found is None else str(found["Id"])
+
+
+async def _inspect(engine: Engine, image: str) -> Mapping[str, Any] | None:
     try:
-        found = await engine.call(f"inspect image {image}", engine.docker.images.inspect(image), INSPECT_S)
+        found: Mapping[str, Any] = await engine.call(
+            f"inspect image {image}", engine.docker.images.inspect(image), INSPECT_S
+        )
     except EngineRefused as error:
         if error.status == 404:
-            return ""
+            return None
         raise
-    return digest_of(image, found)
+    return found
 
 
 def digest_of(image: str, inspected: Mapping[str, Any]) -> str:
@@ -90,18 +110,24 @@ def repository(image: str) -> str:
     return plain.removeprefix("docker.io/").removeprefix("library/")
 
 
-async def pull_image(engine: Engine, unit: str, image: str, report: Report) -> None:
-    """Pull, and report the progress in steps of STEP percent or more; it never goes down."""
-    doing = f"pull {image} for {unit}"
+async def pull_image(
+    engine: Engine, doing: str, image: str, report: Report, auth: Mapping[str, str] | None = None
+) -> int:
+    """Pull, report the progress in steps of STEP percent or more (it never goes down), return the bytes that came.
+
+    `doing` completes `cannot …`; `auth` is shown to the registry.
+    """
     progress, told = PullProgress(), 0
     report(Progress(CopyPhase.PULLING, 0, f"pulling {image}"))
-    logger.info("began to pull %s for %s", image, unit)
+    logger.info("began to %s", doing)
     try:
-        async for line in _lines(engine, doing, image):
+        async for line in _lines(engine, doing, image, auth):
             percent = progress.add(line)
-            if percent >= told + STEP:
+            if percent >= told + STEP or percent == 100 > told:
                 told = percent
-                report(Progress(CopyPhase.PULLING, percent, f"pulling {image}"))
+                layers = progress.layers
+                said = f"pulling {image} {percent} %{f' ({layers})' if layers else ''}"
+                report(Progress(CopyPhase.PULLING, percent, said, layers))
     except DockerError as error:
         failed = engine.failure(doing, error)
         if error.status == 404 or (isinstance(error, DockerStreamError) and _says_absent(failed.message)):
@@ -109,15 +135,21 @@ async def pull_image(engine: Engine, unit: str, image: str, report: Report) -> N
         raise failed from error
     except aiohttp.ClientError as error:
         raise EngineAway(f"cannot {doing}: the Docker Engine broke off: {error}") from error
-    logger.info("pulled %s for %s", image, unit)
+    logger.info("pulled %s", image)
+    return progress.downloaded
 
 
 def _says_absent(message: str) -> bool:
     return any(words in message.lower() for words in _ABSENT)
 
 
-async def _lines(engine: Engine, doing: str, image: str) -> AsyncIterator[dict[str, Any]]:
-    stream = engine.docker.images.pull(image, stream=True)
+async def _lines(
+    engine: Engine, doing: str, image: str, auth: Mapping[str, str] | None
+) -> AsyncIterator[dict[str, Any]]:
+    if auth is None:
+        stream = engine.docker.images.pull(image, stream=True)
+    else:  # aiodocker wants the registry in the reference where it shows credentials
+        stream = engine.docker.images.pull(qualified(image), auth=dict(auth), stream=True)
     while True:
         try:
             async with asyncio.timeout(IDLE_S):
@@ -138,6 +170,7 @@ class PullProgress:
     def __init__(self) -> None:
         self._layers: dict[str, tuple[float, float, int]] = {}  # downloaded, extracted (0…1), size
         self._percent = 0
+        self._there = 0  # layers that were here before
 
     def add(self, line: Mapping[str, Any]) -> int:
         """Take one line of the Engine's and return the percentage, which never goes down."""
@@ -156,8 +189,22 @@ class PullProgress:
                 self._layers[layer] = (1.0, _share(current, total, extracted), size or total)
             case "Pull complete":
                 self._layers[layer] = (1.0, 1.0, size)
+            case "Already exists":
+                self._there += 1
         self._percent = max(self._percent, self._reckon())
         return self._percent
+
+    @property
+    def layers(self) -> str:
+        """How many of its layers are here, in words: `3 of 7 layers`; "" while none is known."""
+        done = sum(1 for _, extracted, _ in self._layers.values() if extracted == 1.0) + self._there
+        count = len(self._layers) + self._there
+        return f"{done} of {count} layers" if count else ""
+
+    @property
+    def downloaded(self) -> int:
+        """Bytes of the layers that came, as the registry sent them."""
+        return int(sum(done * size for done, _, size in self._layers.values()))
 
     def _reckon(self) -> int:
         if not self._layers:

@@ -7,18 +7,21 @@ Engine's own restart policy is always `no`: what ended is started again by `unit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from unit_agent.driver import Order
+from unit_agent.drivers.docker_limits import asked_of_kernel, resource_config
 from unit_agent.encoding import decode_name, encode_name
+from unit_agent.secrets.files import file_names
 from unitfleet.errors import DriverError
-from unitfleet.spec import ContainerSpec, MountSpec, RestartPolicy, ServiceSpec, ServiceType
+from unitfleet.spec import ContainerSpec, MountSpec, ResourceLimits, RestartPolicy, ServiceSpec, ServiceType
 
 UNIT = "unitfleet.unit"
+CONTAINER = "unitfleet.container"  # the name it was made with
 CLUSTER = "unitfleet.cluster"
 MACHINE = "unitfleet.machine"
 EPOCH = "unitfleet.epoch"
@@ -30,8 +33,8 @@ KEPT = "unitfleet.kept"
 
 STOPPED_MARK = ".stopped"  # ends the name of a container that was stopped on order; unit names don't end so
 
-# bounded and readable by `docker logs`: 30 MB a unit
-_LOG_DRIVER = "local"
+# bounded, readable by `docker logs`, and its files are readable by us: 30 MB a unit
+_LOG_DRIVER = "json-file"
 _LOG_BOUNDS = {"max-size": "10m", "max-file": "3"}
 _BOUNDED_DRIVERS = ("local", "json-file")
 
@@ -73,12 +76,22 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout_s: float | None = 90.0
     notify_healthy: bool = False
     remain_after_exit: bool = False
+    limited: tuple[str, ...] = ()  # fields of HostConfig that its limits set, taken by the Engine or not
 
 
 def container_name(owner: Owner, order: Order) -> str:
     """Return the container's name: `ContainerName=`, or the machine's prefix and the unit's name, encoded."""
     container = _container(order)
     return container.container_name or owner.name_prefix + encode_name(order.placement.unit)
+
+
+def is_copy(labels: Mapping[str, str], name: str) -> bool:
+    """Tell whether a container of this name is the one that its labels were written for.
+
+    `docker commit` passes labels on: what somebody runs of an image made from a copy carries them, too.
+    """
+    plain = name.removeprefix("/").removesuffix(STOPPED_MARK)
+    return labels.get(CONTAINER, plain) == plain
 
 
 def unit_of_name(owner: Owner, name: str) -> str:
@@ -99,6 +112,7 @@ def kept(order: Order) -> Kept:
         start_timeout_s=service.timeout_start_s,
         notify_healthy=container.notify_healthy,
         remain_after_exit=service.remain_after_exit,
+        limited=asked_of_kernel(container, order.spec.limits),
     )
 
 
@@ -108,6 +122,7 @@ def labels(owner: Owner, order: Order, image: str) -> dict[str, str]:
     return {
         **dict(_container(order).labels),
         UNIT: placement.unit,
+        CONTAINER: container_name(owner, order),
         CLUSTER: owner.cluster,
         MACHINE: owner.machine,
         EPOCH: str(placement.epoch),
@@ -126,11 +141,14 @@ def create_body(
     image: str,
     file_environment: Iterable[tuple[str, str]] = (),
     present: Callable[[str], bool] = lambda path: True,
+    limits: ResourceLimits | None = None,
+    node: Callable[[str], str] = lambda path: path,
 ) -> dict[str, Any]:
     """Return the body of the Engine's `POST /containers/create`.
 
     `image` is the digest to run, `file_environment` what EnvironmentFile= said, `present` tells whether a
-    device is there. Raises `DriverError` for what the Engine has no word for.
+    device is there, `limits` are the unit's on this machine and `node` gives the disk behind a path. Raises
+    `DriverError` for what the Engine has no word for.
     """
     container, service = _container(order), order.spec.service
     stop_timeout = kept(order).stop_timeout_s
@@ -140,8 +158,9 @@ def create_body(
         "Labels": labels(owner, order, image),
         "ExposedPorts": {f"{port.container}/{port.protocol}": {} for port in container.ports},
         "StopTimeout": _INFINITE if stop_timeout is None else max(0, round(stop_timeout)),
-        "HostConfig": _host_config(order.placement.unit, container, service, present),
+        "HostConfig": _host_config(order.placement.unit, container, service, present, _secrets(order)),
     }
+    body["HostConfig"] |= resource_config(container, limits or order.spec.limits, node)
     optional: dict[str, Any] = {
         "Cmd": list(container.exec),
         "User": container.user,
@@ -193,7 +212,11 @@ def _environment(owner: Owner, order: Order, from_files: Iterable[tuple[str, str
 
 
 def _host_config(
-    unit: str, container: ContainerSpec, service: ServiceSpec, present: Callable[[str], bool]
+    unit: str,
+    container: ContainerSpec,
+    service: ServiceSpec,
+    present: Callable[[str], bool],
+    secrets: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     config: dict[str, Any] = {
         "RestartPolicy": {"Name": "no"},
@@ -201,12 +224,12 @@ def _host_config(
         "PortBindings": _port_bindings(container),
     }
     binds, mounts, tmpfs = _mounts(unit, container.mounts)
+    mounts += secrets
     optional: dict[str, Any] = {
         "Binds": binds,
         "Mounts": mounts,
         "Tmpfs": tmpfs,
         "NetworkMode": container.networks[0] if container.networks else "",
-        "Memory": container.memory,
         "ShmSize": container.shm_size,
         "Ulimits": _ulimits(container, service),
         "CapAdd": list(container.add_capabilities),
@@ -220,10 +243,19 @@ def _host_config(
         "Dns": list(container.dns),
         "ReadonlyRootfs": container.read_only,
         "Init": container.run_init,
-        "PidsLimit": container.pids_limit,
     }
     config.update({key: value for key, value in optional.items() if value})
     return config
+
+
+def _secrets(order: Order) -> list[dict[str, Any]]:
+    """Return a read-only mount of each secret's file. A mount, unlike a bind, fails where the file is missing."""
+    if order.spec.secrets and not order.credentials:
+        raise DriverError(f"cannot create {order.placement.unit}: its secrets are not here")
+    return [
+        {"Type": "bind", "Source": f"{order.credentials}/{name}", "Target": secret.target, "ReadOnly": True}
+        for name, secret in zip(file_names(order.spec), order.spec.secrets, strict=True)
+    ]
 
 
 def _port_bindings(container: ContainerSpec) -> dict[str, list[dict[str, str]]]:

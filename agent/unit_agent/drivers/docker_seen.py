@@ -9,17 +9,19 @@ from typing import Any
 
 import msgspec
 
+from unit_agent.causes import outlived_words
 from unit_agent.driver import SYSTEM_WORDS, Copy
 from unit_agent.drivers import docker_request as written
+from unit_agent.drivers.docker_limits import left_out
 from unit_agent.drivers.docker_logs import parse_time
 from unit_agent.drivers.docker_request import Kept
 from unit_agent.restart import EXITED, Ended, Exit, RestartAfter
-from unitfleet.model import CopyPhase, Port
+from unitfleet.model import Cause, CopyPhase, Port
 from unitfleet.spec import ServiceType
 
 _SIGNALLED = 128  # an exit code above it stands for a signal, as in a shell
+_LOOPBACK = "127.0.0.1"
 _EVERY_ADDRESS = ("", "0.0.0.0", "::")
-_MIB = 1 << 20
 # A daemon that stops gives its containers their stop timeouts, one that comes back ends what it finds running:
 # what ended this long before is taken to have ended with it.
 _WITH_THE_ENGINE_S = 120.0
@@ -42,9 +44,14 @@ class Seen:
     finished: float
     health: str
     memory_limit: int
+    tasks_max: int
+    left_out: tuple[str, ...]  # limits of its unit that the Engine did not take
     host_network: bool
+    own_address: str  # on the container's first network that has one
     ports: tuple[tuple[str, Port], ...]  # with the host's address that each is bound to
     kept: Kept
+    said_files: bool = False  # it complained of open files as it failed
+    said_tasks: bool = False  # it could not fork
 
     @property
     def unit(self) -> str:
@@ -86,6 +93,7 @@ def read(inspected: Mapping[str, Any]) -> Seen:
     state, config, host = inspected["State"], inspected["Config"], inspected["HostConfig"]
     labels = config.get("Labels") or {}
     health = (state.get("Health") or {}).get("Status", "")
+    kept = read_kept(labels)
     return Seen(
         id=inspected["Id"],
         name=inspected["Name"].removeprefix("/"),
@@ -100,10 +108,31 @@ def read(inspected: Mapping[str, Any]) -> Seen:
         finished=parse_time(state["FinishedAt"]),
         health="" if health == "none" else health,
         memory_limit=host.get("Memory") or 0,
+        tasks_max=max(0, host.get("PidsLimit") or 0),
+        left_out=left_out(kept.limited, host),
         host_network=host.get("NetworkMode") == "host",
+        own_address=_own_address(inspected.get("NetworkSettings") or {}),
         ports=_ports((inspected.get("NetworkSettings") or {}).get("Ports") or {}),
-        kept=read_kept(labels),
+        kept=kept,
     )
+
+
+def log_files(inspected: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Return the path of a container's log and how many files its Engine keeps; None when we can't read these.
+
+    What other drivers keep is no business of others; the path is there once the container was started.
+    """
+    config = inspected["HostConfig"].get("LogConfig") or {}
+    path = inspected.get("LogPath") or ""
+    if config.get("Type") != "json-file" or not path:
+        return None
+    most = str((config.get("Config") or {}).get("max-file", ""))
+    return path, int(most) if most.isdecimal() else 1
+
+
+def was_started(inspected: Mapping[str, Any]) -> bool:
+    """Tell whether a container ever was: before, it has written nothing, and an Engine has no file for it."""
+    return parse_time(inspected["State"]["StartedAt"]) > 0
 
 
 def read_kept(labels: Mapping[str, str]) -> Kept:
@@ -131,7 +160,10 @@ def seen_in_list(entry: Any) -> Seen:
         finished=0.0,
         health="",
         memory_limit=0,
+        tasks_max=0,
+        left_out=(),
         host_network=False,
+        own_address="",
         ports=(),
         kept=read_kept(labels),
     )
@@ -150,12 +182,9 @@ def exit_of(seen: Seen, cause: str = "") -> Exit:
 
 
 def why_ended(seen: Seen, why: str) -> str:
-    """Return the reason of an end for the user, with what the Engine adds to it."""
+    """Return the reason of an end for the user, with the Engine's words if it could not start it."""
     if seen.error:
         return f"{seen.error}: {why}"
-    if seen.oom_killed:
-        limit = f" (Memory={seen.memory_limit / _MIB:g} MiB)" if seen.memory_limit else ""
-        return f"out of memory{limit}: {why}"
     return why
 
 
@@ -178,10 +207,14 @@ def copy_of(
     starting: bool = False,
     stopping: bool = False,
     restarts: int = 0,
+    cause: Cause = Cause.NONE,
+    oom_kills: int = 0,
     note: str = "",
 ) -> Copy:
     """Return the copy that a container is. `verdict`: what follows from its end, None when it did not end."""
     phase, message = _phase(seen, verdict, starting, stopping)
+    if phase is CopyPhase.RUNNING:
+        message = message or _remarks(seen, oom_kills)
     active, sub = SYSTEM_WORDS[phase]
     if phase is CopyPhase.FINISHED and seen.kept.remain_after_exit:
         active, sub = "active", "exited"
@@ -200,10 +233,13 @@ def copy_of(
         health=seen.health if seen.running else "",
         pid=seen.pid if seen.running else 0,
         address=_address(seen, address) if seen.running else "",
+        own_address="" if not seen.running else _LOOPBACK if seen.host_network else seen.own_address,
         ports=ports,
         image=seen.labels.get(written.IMAGE, ""),
         since=(seen.started if seen.running else seen.finished) or seen.created,
         restarts=restarts,
+        cause=cause,
+        oom_kills=oom_kills,
         message=note or message,
     )
 
@@ -230,6 +266,17 @@ def _phase(
             return CopyPhase.LOADED, ""
 
 
+def _remarks(seen: Seen, oom_kills: int) -> str:
+    """Return what is to be said of a copy that runs."""
+    found = []
+    if oom_kills:
+        found.append(outlived_words(oom_kills, 0, seen.memory_limit))
+    if seen.left_out:
+        keys = ", ".join(f"{key}=" for key in seen.left_out)
+        found.append(f"{keys} is not kept here: this host's kernel or Engine has no such limit")
+    return "; ".join(found)
+
+
 def _address(seen: Seen, machine_address: str) -> str:
     if seen.host_network:
         return machine_address
@@ -237,6 +284,11 @@ def _address(seen: Seen, machine_address: str) -> str:
     if not bound:
         return ""
     return bound.pop() if len(bound) == 1 and not bound & {*_EVERY_ADDRESS} else machine_address
+
+
+def _own_address(settings: Mapping[str, Any]) -> str:
+    networks = (settings.get("Networks") or {}).values()
+    return next((found for one in networks if (found := one.get("IPAddress") or one.get("GlobalIPv6Address"))), "")
 
 
 def _ports(published: Mapping[str, Any]) -> tuple[tuple[str, Port], ...]:

@@ -10,8 +10,20 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 
+from unit_agent.causes import Evidence, cause_of, explain
 from unit_agent.drivers.docker_seen import HostTimes, Seen, ended_with_host, exit_of
-from unit_agent.restart import TIMED_OUT, Ended, History, RestartAfter, decide, is_clean
+from unit_agent.restart import (
+    FAILED,
+    TIMED_OUT,
+    WATCHDOG,
+    Ended,
+    Exit,
+    History,
+    RestartAfter,
+    decide,
+    is_clean,
+)
+from unitfleet.model import Cause
 from unitfleet.spec import ServiceType
 
 
@@ -27,6 +39,12 @@ class Track:
     due: float = 0.0  # of the restart that `outcome` asks for
     was_healthy: bool = False
     overdue: bool = False  # it did not become healthy in its time
+    broken: str = ""  # why it was ended as one that broke
+    for_good: bool = False  # and that is no matter of Restart=
+    cause: Cause = Cause.NONE  # of its last end
+    oom_kills: int = 0  # processes that the kernel killed for memory in this run
+    oom_lived: int = 0  # of those, what its main process has outlived
+    alarmed: bool = False  # a task waits to see whether it outlives one
     beginning: bool = False  # the Engine was told to start it and has not answered
     stopping: bool = False
     note: str = ""  # why it could not be looked at
@@ -60,6 +78,10 @@ class Track:
         self.changed.set()
         self.changed = asyncio.Event()
 
+    def is_judged(self, seen: Seen) -> bool:
+        """Tell whether it was decided what follows from the end that `seen` shows."""
+        return self._judged == seen.run
+
     def awaits_judgement(self, host: HostTimes) -> bool:
         """Tell whether it ended by itself and nobody decided yet what follows.
 
@@ -74,7 +96,22 @@ class Track:
     def judge(self, ended: float, dice: random.Random) -> RestartAfter | Ended:
         """Decide what follows from the end at loop time `ended`, once for each end."""
         exit = exit_of(self.seen, TIMED_OUT if self.overdue else "")
+        if self.broken:
+            exit = Exit(exit.code, cause=WATCHDOG, text=self.broken)
         verdict = decide(self.seen.kept.restart, exit, self.history, ended, dice)
+        if self.for_good:
+            verdict = Ended(FAILED, str(exit))
+        kills = max(self.oom_kills, int(self.seen.oom_killed))
+        evidence = Evidence(
+            oom_kills=kills,
+            memory_limit=self.seen.memory_limit,
+            forks_refused=int(self.seen.said_tasks),
+            tasks_max=self.seen.tasks_max,
+            said_files=self.seen.said_files,
+        )
+        cause = cause_of(exit, evidence, clean=is_clean(self.seen.kept.restart, exit))
+        verdict.why = explain(cause, exit, evidence, verdict.why)
+        self.cause = Cause(cause)
         self._verdict, self._judged = verdict, self.seen.run
         if isinstance(verdict, RestartAfter):
             self.history, self.due = verdict.history, ended + verdict.delay_s
@@ -86,4 +123,9 @@ class Track:
         self.history = history.started(at, self.seen.kept.restart)
         self.restarts = 0 if afresh else self.restarts + 1
         self._verdict, self._judged = None, self.seen.run  # what ended before is no matter any more
-        self.was_healthy = self.overdue = False
+        self.was_healthy = self.overdue = self.for_good = False
+        self.broken = ""
+        self.oom_kills = self.oom_lived = 0
+        self.alarmed = False
+        if afresh:
+            self.cause = Cause.NONE

@@ -12,16 +12,18 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
+from unit_agent.causes import AGAIN_S, OUTLIVED_S
 from unit_agent.driver import Copy
 from unit_agent.drivers import docker_request as written
 from unit_agent.drivers.docker_engine import CHANGE_S, INSPECT_S, Engine, EngineAway, EngineRefused
 from unit_agent.drivers.docker_logs import parse_time
+from unit_agent.drivers.docker_remains import scene_of
 from unit_agent.drivers.docker_request import Owner
 from unit_agent.drivers.docker_seen import (
     HostTimes,
@@ -32,12 +34,13 @@ from unit_agent.drivers.docker_seen import (
     why_ended,
 )
 from unit_agent.drivers.docker_track import Track
+from unit_agent.drivers.docker_words import listened, may_tell
 from unit_agent.restart import FAILED, RestartAfter
 from unitfleet.errors import DriverError
 
 logger = logging.getLogger(__name__)
 
-_EVENTS = ("create", "start", "die", "destroy", "health_status", "pause", "unpause")
+_EVENTS = ("create", "start", "die", "destroy", "health_status", "pause", "unpause", "oom")
 _TRUST_S = 60.0  # a full list is asked for after this long, even while events come
 _ASIDE = 16  # inspects at a time
 _STOP_SLACK_S = 15.0  # what the Engine may take beyond the copy's own stop timeout
@@ -105,18 +108,29 @@ class Watch:
                 raise
             self.forget(track)
             return None
+        seen = read(inspected)
+        if may_tell(seen) and not track.is_judged(seen) and not track.stopping:
+            seen = await listened(self._engine, seen)
         # a call that outlives the events may have been answered by the next daemon: the list that follows
         # knows when that one started
         if began >= track.looked and self._live >= was_live:
-            self._saw(track, read(inspected), began)
+            self._saw(track, seen, began)
         return track
 
     async def adopt(self, copy_id: str) -> Track:
         """Take up a container that was just created or listed."""
         began = asyncio.get_running_loop().time()
         seen = read(await self._engine.inspect(copy_id))
+        if scene_of(seen.name):
+            why = "it was set aside for a look"
+            raise EngineRefused(f"cannot take up {seen.name}: {why}", 404, why)
+        if not written.is_copy(seen.labels, seen.name):
+            why = "somebody made it of an image of one of ours"
+            raise EngineRefused(f"cannot take up {seen.name}: {why}", 404, why)
         track = self._tracks.get(seen.unit)
         if track is None or track.seen.id != seen.id:
+            if may_tell(seen):
+                seen = await listened(self._engine, seen)
             track = self._tracks[seen.unit] = Track(seen, was_healthy=seen.health == "unhealthy")
         self._saw(track, seen, began)
         return track
@@ -131,6 +145,10 @@ class Watch:
             self._saw(track, seen, asyncio.get_running_loop().time())
             self.tell(seen.unit)
         return track
+
+    def holds(self, track: Track) -> bool:
+        """Tell, without a look, whether a container is here as far as is known."""
+        return self._tracks.get(track.seen.unit) is track
 
     def forget(self, track: Track) -> None:
         """Drop a container that is gone."""
@@ -148,6 +166,8 @@ class Watch:
             starting=track.starting or track.beginning,
             stopping=track.stopping,
             restarts=track.restarts,
+            cause=track.cause,
+            oom_kills=track.oom_lived,
             note=track.note,
         )
 
@@ -264,7 +284,24 @@ class Watch:
             return  # our own, already taken up; one whose call was cancelled is not
         if event["Action"] == "start" and track is not None and track.seen.id == actor["ID"] and track.beginning:
             return  # our own: `begin` looks when the Engine has answered
+        if event["Action"] == "oom":
+            if track is not None and track.seen.id == actor["ID"] and self._tasks is not None:
+                track.oom_kills += 1
+                if not track.alarmed:
+                    track.alarmed = True
+                    self._tasks.create_task(self._outlive(track), name=f"see whether {unit} lives on")
+            return
         self._refresh(unit, actor["ID"])
+
+    async def _outlive(self, track: Track) -> None:
+        """Say that a copy lost a process to its memory limit, if it lives on; else its end says so."""
+        run = track.seen.run
+        await asyncio.sleep(AGAIN_S if track.oom_lived else OUTLIVED_S)
+        track.alarmed = False
+        if track.seen.run == run and track.seen.running and track.oom_lived < track.oom_kills:
+            track.oom_lived = track.oom_kills
+            logger.warning("%s lost a process to its memory limit and runs on", track.seen.unit)
+            self.tell(track.seen.unit)
 
     def _refresh(self, unit: str, copy_id: str) -> None:
         if self._tasks is None:
@@ -313,7 +350,9 @@ class Watch:
             began = asyncio.get_running_loop().time()
             listed = await self._engine.list(self._owner.filter)
             await self._read_engine_start()
-            units = {entry["Labels"][written.UNIT]: entry for entry in listed if self._owner.owns(entry["Labels"])}
+            ours = [entry for entry in listed if self._owner.owns(entry["Labels"])]
+            copies = [entry for entry in ours if written.is_copy(entry["Labels"], entry["Names"][0])]
+            units = {entry["Labels"][written.UNIT]: entry for entry in copies if not _set_aside(entry["Names"])}
             for unit, track in list(self._tracks.items()):
                 if unit not in units or units[unit]["Id"] != track.seen.id:
                     self.forget(track)
@@ -443,3 +482,7 @@ class Watch:
             logger.warning("could not end %s, which did not become healthy: %s", track.seen.unit, error)
         finally:
             track.guarded = False
+
+
+def _set_aside(names: Sequence[str]) -> bool:
+    return any(scene_of(name) for name in names)

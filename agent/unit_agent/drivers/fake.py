@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from unit_agent.driver import SYSTEM_WORDS, Copy, LogLine, Order, Progress, Report
-from unit_agent.restart import Ended, Exit, History, decide
+from unit_agent.driver import SYSTEM_WORDS, Copy, LogLine, Order, Progress, Remains, Report
+from unit_agent.output import Limit, OutputBatch
+from unit_agent.restart import WATCHDOG, Ended, Exit, History, cause_of, decide
 from unitfleet.errors import DriverError
-from unitfleet.model import CopyPhase
+from unitfleet.model import Cause, CopyPhase
 from unitfleet.spec import RestartPolicy
 
 
@@ -35,6 +36,7 @@ class Behaviour:
     image: str = ""
     prints: tuple[str, ...] = ()  # at each start, to stdout
     complains: tuple[str, ...] = ()  # after those, to stderr
+    answers: dict[str, tuple[int, str]] = field(default_factory=dict)  # of commands run there
     tick_s: float = 0.0  # prints "tick 1", "tick 2", … this often while it runs
 
 
@@ -46,6 +48,7 @@ class _Held:
     timer: asyncio.TimerHandle | None = None
     lines: deque[tuple[int, LogLine]] = field(default_factory=lambda: deque(maxlen=10_000))
     printed: int = 0
+    number: int = 0  # of the copy
 
     def disarm(self) -> None:
         if self.timer is not None:
@@ -61,9 +64,11 @@ class FakeHost:
         self.behaviours: dict[str, Behaviour] = {}
         self.usual = Behaviour()
         self.list_fails = 0
+        self.kept: dict[str, Copy] = {}  # copies that were set aside, by scene
         self._dice = random.Random(seed)
         self._held: dict[str, _Held] = {}
         self._pids = iter(range(1000, 10**9))
+        self._numbers = iter(range(1, 10**9))
         # a dict for a set: told in one order in every run, so that a seed repeats
         self._watchers: dict[asyncio.Queue[str], None] = {}
 
@@ -129,6 +134,7 @@ class FakeHost:
         held = self._held[unit]
         loop = asyncio.get_running_loop()
         held.history = held.history.started(loop.time(), held.policy)
+        held.copy = replace(held.copy, cause=held.copy.cause if restarts else Cause.NONE)
         self._become(unit, CopyPhase.STARTING, message="", pid=next(self._pids), restarts=restarts)
         held.timer = loop.call_later(self.behaviour(unit).start_s, self._came_up, unit)
 
@@ -154,7 +160,7 @@ class FakeHost:
         loop = asyncio.get_running_loop()
         self._held[unit].timer = loop.call_later(self.behaviour(unit).tick_s, self._tick, unit, number + 1)
 
-    def _exited(self, unit: str, exit: Exit) -> None:
+    def _exited(self, unit: str, exit: Exit, *, for_good: bool = False) -> None:
         held = self._held[unit]
         held.disarm()
         if held.copy.phase is CopyPhase.STOPPING:
@@ -162,6 +168,9 @@ class FakeHost:
             return
         loop = asyncio.get_running_loop()
         outcome = decide(held.policy, exit, held.history, loop.time(), self._dice)
+        if for_good:
+            outcome = Ended(CopyPhase.FAILED, str(exit))
+        held.copy = replace(held.copy, cause=Cause(cause_of(exit)))
         if isinstance(outcome, Ended):
             self._become(unit, CopyPhase(outcome.phase), message=outcome.why)
             return
@@ -221,7 +230,8 @@ class FakeDriver:
             image=behaviour.image,
             since=self._host.wall(),
         )
-        self._host._held[placement.unit] = _Held(copy, order.spec.service.restart)
+        number = next(self._host._numbers)
+        self._host._held[placement.unit] = _Held(copy, order.spec.service.restart, number=number)
         self._host._tell(placement.unit)
         return copy
 
@@ -271,6 +281,36 @@ class FakeDriver:
         del self._host._held[unit]
         self._host._tell(unit)
 
+    async def execute(self, unit: str, words: Sequence[str], timeout_s: float) -> tuple[int, str]:
+        held = self._here(unit)
+        if not held.copy.pid:
+            raise DriverError(f"cannot run {words[0]} for {unit}: it does not run")
+        return self._host.behaviour(unit).answers.get(words[0], (0, ""))
+
+    async def fail(self, unit: str, why: str, *, again: bool) -> None:
+        held = self._host._held.get(unit)
+        if held is not None and held.copy.phase is CopyPhase.RUNNING:
+            self._host._exited(unit, Exit(1, cause=WATCHDOG, text=why), for_good=not again)
+
+    async def examine(self, unit: str) -> Remains:
+        held = self._here(unit)
+        return Remains(exit_code=None, finished=held.copy.since)
+
+    async def keep(self, unit: str, scene: str, directory: str) -> str:
+        held = self._here(unit)
+        await self.remove(unit)
+        self._host.kept[scene] = held.copy
+        return scene
+
+    async def discard(self, copy_id: str, scene: str) -> None:
+        self._host.kept.pop(scene, None)
+
+    def _here(self, unit: str) -> _Held:
+        held = self._host._held.get(unit)
+        if held is None:
+            raise DriverError(f"cannot find {unit}: no copy of it is here")
+        return held
+
     async def events(self) -> AsyncGenerator[str, None]:
         queue: asyncio.Queue[str] = asyncio.Queue()
         self._host._watchers[queue] = None
@@ -298,6 +338,27 @@ class FakeDriver:
                     yield line
                 if not fresh:
                     await queue.get()
+        finally:
+            self._host._watchers.pop(queue, None)
+
+    async def output(self, unit: str, mark: str, limit: Limit | None = None) -> AsyncGenerator[OutputBatch, None]:
+        held = self._here(unit)
+        queue: asyncio.Queue[str] = asyncio.Queue()
+        self._host._watchers[queue] = None
+        whose, _, seen = mark.partition("@")
+        last = int(seen) if whose == str(held.number) else 0
+        try:
+            while True:
+                there = self._host._held.get(unit) is held
+                fresh = [(number, line) for number, line in held.lines if number > last]
+                if fresh:
+                    last = fresh[-1][0]
+                    lines = [(line.at, line.stream, line.text.encode()) for _, line in fresh]
+                    yield lines, f"{held.number}@{last}"
+                elif there:
+                    await queue.get()
+                else:
+                    return
         finally:
             self._host._watchers.pop(queue, None)
 

@@ -12,7 +12,7 @@ from unit_agent.supervisor.output import CURRENT, PREVIOUS
 
 BLOCK = 64 * 1024
 MOST_LINES_AT_ONCE = 5000
-STREAMS = {b"o": "stdout", b"e": "stderr"}
+STREAMS = {b"o": "stdout", b"e": "stderr", b"O": "stdout", b"E": "stderr"}
 
 
 def parse(line: bytes) -> LogLine | None:

@@ -16,12 +16,18 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
-from unit_agent.driver import Copy, LogLine, Order, Report
+from unit_agent.driver import Copy, LogLine, Order, Remains, Report
+from unit_agent.drivers.cgroup_settings import refusal
+from unit_agent.drivers.open_outputs import OpenOutputs
 from unit_agent.drivers.output_reader import OutputReader
+from unit_agent.drivers.output_tail import OutputTail, OutputWatch
+from unit_agent.drivers.process_command import run_in_place
 from unit_agent.drivers.process_refusals import refuse
 from unit_agent.drivers.supervisors import MARGIN_S, Supervisors, to_the_end
+from unit_agent.drivers.unit_cgroup import Cgroups, UnitCgroup
 from unit_agent.drivers.unit_directory import UnitDirectory
 from unit_agent.encoding import encode_name
+from unit_agent.output import Limit, OutputBatch
 from unit_agent.supervisor import processes
 from unitfleet.errors import DriverError
 from unitfleet.spec import ServiceSpec
@@ -30,19 +36,36 @@ logger = logging.getLogger(__name__)
 
 OUTPUT_BYTES = 10 * 1024 * 1024  # each of two files a unit
 LOOK_FOR_OUTPUT_S = 0.1
+_TOKEN = 12  # characters of a copy's token tell it from the next copy
+LONGEST_WHY = 300  # characters of a reason that a supervisor is told
 
 
 class ProcessDriver:
-    """Runs units under `root`. `machine` is this machine's name; `boot_id` is the kernel's unless given."""
+    """Runs units under `root`. `machine` is this machine's name; `boot_id` is the kernel's unless given.
 
-    def __init__(self, root: Path, machine: str, *, boot_id: str = "", output_bytes: int = OUTPUT_BYTES) -> None:
+    Without `cgroups` units with limits are refused.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        machine: str,
+        *,
+        boot_id: str = "",
+        output_bytes: int = OUTPUT_BYTES,
+        cgroups: Cgroups | None = None,
+    ) -> None:
         self._units = root / "units"
         self._machine = machine
         self._boot_id = boot_id or processes.boot_id()
         self._output_bytes = output_bytes
         self._locks: dict[str, asyncio.Lock] = {}
         self._watchers: set[asyncio.Queue[str]] = set()
-        self._supervisors = Supervisors(self._boot_id, self._tell)
+        self._cgroups = cgroups
+        self._swept = False
+        self._supervisors = Supervisors(self._boot_id, self._tell, cgroups)
+        self._outputs = OpenOutputs()
+        self._watch = OutputWatch()
 
     @property
     def name(self) -> str:
@@ -50,7 +73,7 @@ class ProcessDriver:
 
     async def list(self) -> Sequence[Copy]:
         copies = []
-        for directory in await asyncio.to_thread(self._directories):
+        for directory in await asyncio.to_thread(self._directories if self._swept else self._first_directories):
             if not self._lock(directory.unit).locked():
                 async with self._lock(directory.unit):
                     if directory.path.exists():
@@ -67,6 +90,7 @@ class ProcessDriver:
         refuse(order)
         directory = await asyncio.to_thread(self._find, placement.unit)
         if directory is None:
+            await asyncio.to_thread(self._refuse_limits, order)
             directory = await to_the_end(lambda: self._create(order))
             logger.info("created %s in %s", placement.unit, directory.path)
             self._tell(placement.unit)
@@ -103,6 +127,7 @@ class ProcessDriver:
         copy = await self._copy(directory)
         if copy.executing:
             raise DriverError(f"cannot remove {unit}: it is {copy.phase}, stop it first")
+        await self._outputs.read_out(unit)
         async with self._lock(unit):
             if await asyncio.to_thread(directory.is_supervised):
                 await self._supervisors.dismiss(directory)
@@ -113,6 +138,44 @@ class ProcessDriver:
         self._locks.pop(unit, None)
         logger.info("removed %s", unit)
         self._tell(unit)
+
+    async def execute(self, unit: str, words: Sequence[str], timeout_s: float) -> tuple[int, str]:
+        return await run_in_place(await self._here(unit, f"run {words[0]} for"), words, timeout_s)
+
+    async def fail(self, unit: str, why: str, *, again: bool) -> None:
+        directory = await asyncio.to_thread(self._find, unit)
+        if directory is None or not await asyncio.to_thread(directory.is_supervised):
+            return
+        verb = "fail" if again else "give-up"
+        async with self._lock(unit):
+            limit_s = _stop_limit_s(directory.order["service"])
+            await self._supervisors.ask(directory, f"{verb} {' '.join(why.split())[:LONGEST_WHY]}", limit_s)
+
+    async def examine(self, unit: str) -> Remains:
+        directory = await self._here(unit, "look at")
+        state = await self._supervisors.state(directory)
+        return Remains(
+            exit_code=state.get("exit_code"),
+            finished=state["since"],
+            size=await asyncio.to_thread(directory.size),
+            inspect={"directory": str(directory.path), "state": state, "service": without_values(directory.order)},
+        )
+
+    async def keep(self, unit: str, scene: str, directory: str) -> str:
+        here = await self._here(unit, "keep")
+        if (copy := await self._copy(here)).executing:
+            raise DriverError(f"cannot keep {unit}: it is {copy.phase}")
+        async with self._lock(unit):
+            if await asyncio.to_thread(here.is_supervised):
+                await self._supervisors.dismiss(here)
+            self._supervisors.forget(unit)
+            await to_the_end(lambda: here.set_aside(Path(directory)))
+        self._locks.pop(unit, None)
+        self._tell(unit)
+        return directory
+
+    async def discard(self, copy_id: str, scene: str) -> None:
+        """All of it lies in its scene's directory."""
 
     async def events(self) -> AsyncGenerator[str, None]:
         queue: asyncio.Queue[str] = asyncio.Queue()
@@ -141,6 +204,32 @@ class ProcessDriver:
         finally:
             reader.close()
 
+    async def output(self, unit: str, mark: str, limit: Limit | None = None) -> AsyncGenerator[OutputBatch, None]:
+        directory = await self._here(unit, "read the output of")
+        try:
+            tail = await asyncio.to_thread(OutputTail, directory.path, directory.order["token"][:_TOKEN], mark)
+        except OSError as error:
+            raise DriverError(f"cannot read the output of {unit}: {error}") from error
+        try:
+            with (
+                self._watch.watching(directory.path) as changed,
+                self._outputs.reading(unit, changed.set) as all_read,
+            ):
+                while True:
+                    changed.clear()
+                    gone = tail.gone
+                    if lines := await asyncio.to_thread(tail.more):
+                        yield lines, tail.mark
+                    elif gone:
+                        return
+                    else:
+                        all_read.set()
+                        await changed.wait()
+        except OSError as error:
+            raise DriverError(f"cannot read the output of {unit}: {error}") from error
+        finally:
+            tail.close()
+
     async def close(self) -> None:
         self._supervisors.close()
         await asyncio.sleep(0)  # the transports close in the loop's next turn
@@ -158,11 +247,35 @@ class ProcessDriver:
         path = self._units / encode_name(unit)
         return UnitDirectory(path) if path.exists() else None
 
+    async def _here(self, unit: str, doing: str) -> UnitDirectory:
+        directory = await asyncio.to_thread(self._find, unit)
+        if directory is None:
+            raise DriverError(f"cannot {doing} {unit}: no copy of it is here")
+        return directory
+
+    async def cgroup(self, unit: str) -> UnitCgroup:
+        """Return the control groups of a unit's copy; none where it has none."""
+        directory = await asyncio.to_thread(self._find, unit)
+        return UnitCgroup() if directory is None else directory.cgroup
+
+    def _refuse_limits(self, order: Order) -> None:
+        unit, limits = order.placement.unit, order.spec.limits
+        if reason := refusal(unit, limits) if self._cgroups is None else self._cgroups.refusal(unit, limits):
+            raise DriverError(reason)
+
     def _create(self, order: Order) -> UnitDirectory:
         try:
             return UnitDirectory.create(self._units, order, self._machine, self._output_bytes, self._boot_id)
         except OSError as error:
             raise DriverError(f"cannot create {order.placement.unit}: {error}") from error
+
+    def _first_directories(self) -> Sequence[UnitDirectory]:
+        """Return what is here, and clear the control groups of what no longer is."""
+        self._swept = True
+        found = self._directories()
+        if self._cgroups is not None:
+            self._cgroups.sweep({directory.unit for directory in found})
+        return found
 
     def _directories(self) -> Sequence[UnitDirectory]:
         try:
@@ -183,6 +296,12 @@ class ProcessDriver:
 
     async def _copy(self, directory: UnitDirectory) -> Copy:
         return directory.copy(self.name, await self._supervisors.state(directory))
+
+
+def without_values(order: dict[str, Any]) -> dict[str, Any]:
+    """Return what a unit's order says of its service, with the names of its variables alone."""
+    service: dict[str, Any] = order["service"]
+    return service | {"environment": [[name, "…"] for name, _ in service["environment"]]}
 
 
 def _start_limit_s(service: ServiceSpec) -> float | None:

@@ -22,6 +22,8 @@ def refuse(order: Order) -> None:
         raise DriverError(f"cannot create {unit}: a [Container] section needs the docker driver")
     if suffix != "service":
         raise DriverError(f"cannot create {unit}: only systemd runs a .{suffix} unit")
+    if order.spec.secrets and not order.credentials:
+        raise DriverError(f"cannot create {unit}: its secrets are not here")
     if not service.start and not (service.type is ServiceType.ONESHOT and service.stop):
         raise DriverError(f"cannot create {unit}: it has no ExecStart=")
     if len(service.start) > 1 and service.type is not ServiceType.ONESHOT:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from unit_agent.drivers.supervisor_link import SupervisorGone, SupervisorLink, connect, spawn
+from unit_agent.drivers.unit_cgroup import Cgroups
 from unit_agent.drivers.unit_directory import UnitDirectory, failed, may_have_processes, restarting
 from unitfleet.errors import DriverError
 from unitfleet.model import CopyPhase
@@ -29,8 +30,9 @@ class Supervisors:
     `tell(unit)` is called whenever a supervisor says that something changed, and when it goes.
     """
 
-    def __init__(self, boot_id: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, boot_id: str, tell: Callable[[str], None], cgroups: Cgroups | None) -> None:
         self._boot_id = boot_id
+        self._cgroups = cgroups
         self._tell = tell
         self._links: dict[str, SupervisorLink] = {}
         self._spawned: set[int] = set()
@@ -76,8 +78,14 @@ class Supervisors:
         if problem:
             logger.error("left %s failed: %s", directory.unit, problem)
         elif again:
+            try:
+                await to_the_end(lambda: self._supervise(directory, start=True))
+            except DriverError as error:
+                message = error.message
+                await to_the_end(lambda: directory.write_state(failed(directory.state(self._boot_id), message)))
+                logger.error("left %s failed: %s", directory.unit, message)
+                return
             logger.warning("started %s afresh: its supervisor died, what it left was ended", directory.unit)
-            await to_the_end(lambda: self._supervise(directory, start=True))
             await self._connect(directory)
 
     def _too_many_deaths(self, unit: str) -> str:
@@ -144,7 +152,15 @@ class Supervisors:
             try:
                 if not start:
                     self.end_orphan(directory)
-                self._spawned.add(spawn(directory, self._boot_id, lock, start=start))
+                if self._cgroups is not None:
+                    try:
+                        directory.enter(self._cgroups.make(directory.unit, directory.limits))
+                    except OSError as error:
+                        raise DriverError(f"cannot make the cgroup of {directory.unit}: {error}") from error
+                pid = spawn(directory, self._boot_id, lock, start=start)
+                self._spawned.add(pid)
+                if self._cgroups is not None:
+                    self._cgroups.take_in(pid)
             finally:
                 os.close(lock)
 

@@ -2,7 +2,8 @@
 
 `order.json` (written once, here) is what the supervisor carries out and who the copy is; `state.json` is what
 the supervisor tells; `lock` is held by a living supervisor and by nobody else; `control` is its socket;
-`output.log` and `output.log.1` are the unit's output; `supervisor.log` is the supervisor's own, on a fault.
+`cgroup.json` names its control groups; `output.log` and `output.log.1` are the unit's output; `supervisor.log` is
+the supervisor's own, on a fault.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from typing import Any
 import msgspec
 
 from unit_agent.driver import Copy, Order
+from unit_agent.drivers.unit_cgroup import UnitCgroup
 from unit_agent.encoding import encode_name
 from unit_agent.supervisor import processes
-from unit_agent.supervisor.state import EXECUTING, FAILED, FILE, FINISHED, RESTARTING, initial
+from unit_agent.supervisor.state import EXECUTING, FAILED, FILE, FINISHED, RESTARTING, RUNNING, initial
 from unitfleet.errors import DriverError
-from unitfleet.model import CopyPhase
+from unitfleet.model import Cause, CopyPhase
+from unitfleet.spec import ResourceLimits
 
 ENDING_S = 5.0  # how long what a dead supervisor left may take to end after SIGKILL
 
@@ -40,6 +43,7 @@ class UnitDirectory:
         except (OSError, ValueError, KeyError) as error:
             hint = "end its processes, then remove the directory"
             raise DriverError(f"cannot tell which unit {path} holds: {error}", hint=hint) from error
+        self.cgroup = UnitCgroup.read(path)
 
     @classmethod
     def create(cls, units: Path, order: Order, machine: str, output_bytes: int, boot_id: str) -> UnitDirectory:
@@ -57,6 +61,8 @@ class UnitDirectory:
             "token": os.urandom(16).hex(),
             "output_bytes": output_bytes,
             "service": msgspec.to_builtins(order.spec.service),
+            "limits": msgspec.to_builtins(order.spec.limits),
+            "credentials": order.credentials,
         }
         new = units / f".new-{name}"
         shutil.rmtree(new, ignore_errors=True)
@@ -68,12 +74,39 @@ class UnitDirectory:
             os.fsync(directory)
         return cls(units / name)
 
+    @property
+    def limits(self) -> ResourceLimits:
+        """Return the limits that the unit's text sets."""
+        return msgspec.convert(self.order.get("limits", {}), ResourceLimits)
+
+    def enter(self, cgroup: UnitCgroup) -> None:
+        """Take on these control groups; those that it had elsewhere go."""
+        before, self.cgroup = self.cgroup, cgroup
+        cgroup.write(self.path)
+        before.without(cgroup).remove()
+
     def remove(self) -> None:
-        """Take the copy away at once, then its files."""
+        """Take the copy away at once, then its files and control groups."""
+        self.cgroup.remove()
         gone = self.path.with_name(f".gone-{self.path.name}")
         shutil.rmtree(gone, ignore_errors=True)
         os.replace(self.path, gone)
         shutil.rmtree(gone)
+
+    def set_aside(self, to: Path) -> None:
+        """Take the copy away; its output and last state go to `to`, its order not: it holds the environment."""
+        self.cgroup.remove()
+        gone = self.path.with_name(f".gone-{self.path.name}")
+        shutil.rmtree(gone, ignore_errors=True)
+        os.replace(self.path, gone)
+        for entry in list(os.scandir(gone)):
+            if entry.name.startswith(("output.log", "supervisor.log", FILE)):
+                shutil.move(entry.path, to / entry.name)
+        shutil.rmtree(gone)
+
+    def size(self) -> int:
+        """Return how many bytes its files have."""
+        return sum(entry.stat().st_size for entry in os.scandir(self.path) if entry.is_file(follow_symlinks=False))
 
     def state(self, boot_id: str) -> dict[str, Any]:
         """Return what the supervisor wrote last; after a reboot, only that a oneshot is done outlives it."""
@@ -104,9 +137,12 @@ class UnitDirectory:
             active=state["active"],
             sub=state["sub"],
             pid=state["pid"],
+            own_address="127.0.0.1",
             since=state["since"],
             restarts=state["restarts"],
-            message=state["message"],
+            cause=Cause(state.get("cause", "")),  # an older supervisor says none
+            oom_kills=state.get("oom_kills", 0),
+            message=state["message"] or ("; ".join(self.cgroup.notes) if state["phase"] == RUNNING else ""),
         )
 
     def take_lock(self) -> int | None:
@@ -146,6 +182,9 @@ class UnitDirectory:
 
     def _remains(self, state: dict[str, Any], sessions: dict[int, int]) -> list[processes.Process]:
         found = processes.remains(self.order["token"], sessions)
+        known = {process.pid for process in found}
+        members = (processes.look(pid) for pid in self.cgroup.processes() - known)
+        found += [process for process in members if process is not None and process.alive]
         main = processes.look(state["pid"]) if state["pid"] else None
         if main is not None and main.alive and main.start == state["pid_start"]:
             if all(process.pid != main.pid for process in found):

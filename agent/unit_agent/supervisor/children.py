@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import os
+import time
 
+from unit_agent.causes import LAST_WORDS_S
 from unit_agent.restart import Exit
 from unit_agent.supervisor import launch, processes
+from unit_agent.supervisor.group import Group
 from unit_agent.supervisor.output import Output
 from unitfleet.quoting import expand_words
 
@@ -14,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from unit_agent.causes import Evidence
     from unit_agent.supervisor.poller import Poller
 
 SIGNAL_NAMES = {
@@ -68,6 +72,8 @@ class Children:
         self._service: dict[str, Any] = order["service"]
         self._poller = poller
         self._output = Output(order["output_bytes"])
+        self.group = Group()
+        self.group.listen(poller)
         self._known: dict[int, Child] = {}
         self.sessions: dict[str, int] = {}
         self.any = False
@@ -96,11 +102,15 @@ class Children:
                     self._output.feed(stream, b"")
                     break
 
+    def evidence(self) -> Evidence:
+        """Return what the host counted in this run, and what it said at its end."""
+        return self.group.evidence(said_files=time.monotonic() - self._output.complained < LAST_WORDS_S)
+
     def spawn(self, command: dict[str, Any], environment: dict[str, str]) -> Child:
         """Start a command, in a session of its own."""
         words = command["words"] if command["literal"] else expand_words(command["words"], environment)
         output = (self._pipes["stdout"][1], self._pipes["stderr"][1])
-        pid, report = launch.spawn(self._service, command, words, environment, output)
+        pid, report = launch.spawn(self._service, command, words, environment, output, self.group.enter)
         process = processes.look(pid)
         child = Child(pid, process.start if process else 0, words[0])
         self._known[pid] = child

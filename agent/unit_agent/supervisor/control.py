@@ -1,7 +1,8 @@
 """The supervisor's socket: agents give commands, and are told of each change.
 
-A command is a line `NUMBER start|stop|reload|quit`; its answer `{"done": NUMBER, "error": ""}` comes when it is
-carried out. Each change of state goes to every connection as a line of JSON, the present one on connecting.
+A command is a line `NUMBER start|stop|reload|quit|fail WHY|give-up WHY`; its answer
+`{"done": NUMBER, "error": ""}` comes when it is carried out. Each change of state goes to every connection as a
+line of JSON, the present one on connecting.
 """
 
 from __future__ import annotations

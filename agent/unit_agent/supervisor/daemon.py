@@ -68,6 +68,9 @@ class Daemon:
                 self.life.ask_reload()
             case "quit":
                 pass
+            case _ if verb.startswith(("fail ", "give-up ")):
+                verb, _, why = verb.partition(" ")
+                self.life.ask_fail(why, for_good=verb == "give-up")
             case _:
                 answer(connection, number, f"cannot {verb}: no such command")
                 return
@@ -90,7 +93,7 @@ class Daemon:
         wake = next(steps)
         first_until = time.monotonic() + GRACE_S
         while True:
-            deadlines = [at for at in (wake, self.trim_at) if at is not None]
+            deadlines = [at for at in (wake, self.trim_at, self.life.look_at) if at is not None]
             if not self.state.saved:
                 deadlines.append(time.monotonic() + RETRY_S)
             if not self.life.begun:
@@ -101,6 +104,8 @@ class Daemon:
             now = time.monotonic()
             if not self.state.saved:
                 self.state.save()
+            if self.life.look_at is not None and now >= self.life.look_at:
+                self.life.look()
             if self.trim_at is not None and now >= self.trim_at:
                 native.trim()
                 self.trim_at = None

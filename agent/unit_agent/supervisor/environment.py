@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from unit_agent.restart import TIMED_OUT, Exit
+from unit_agent.restart import TIMED_OUT, WATCHDOG, Exit
 from unit_agent.supervisor import processes
 from unit_agent.supervisor.launch import DEFAULT_PATH
 from unitfleet.environment import parse_file
@@ -34,6 +34,7 @@ def base_environment(order: dict[str, Any], files: dict[str, str]) -> dict[str, 
         **_own_account(),
         **dict(order["service"]["environment"]),
         **files,
+        **({"CREDENTIALS_DIRECTORY": order["credentials"]} if order.get("credentials") else {}),
         "UNITFLEET_UNIT": order["unit"],
         "UNITFLEET_MACHINE": order["machine"],
         "UNITFLEET_EPOCH": str(order["epoch"]),
@@ -52,6 +53,8 @@ def ending(exit: Exit | None, clean: bool) -> dict[str, str]:
         return {"SERVICE_RESULT": "success"}
     if exit.cause == TIMED_OUT:
         return {"SERVICE_RESULT": "timeout"}
+    if exit.cause == WATCHDOG:
+        return {"SERVICE_RESULT": "watchdog"}
     if exit.signal:
         result = {"EXIT_CODE": "killed", "EXIT_STATUS": exit.signal.removeprefix("SIG")}
         return {"SERVICE_RESULT": "success" if clean else "signal", **result}

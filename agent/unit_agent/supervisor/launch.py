@@ -7,12 +7,14 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+OOM_SCORE = "/proc/self/oom_score_adj"
 
 # systemd.exec(5), "Process Exit Codes"
-CHDIR, EXEC, STDIN, LIMITS, GROUP, USER = 200, 203, 208, 205, 216, 217
+CHDIR, EXEC, STDIN, LIMITS, GROUP, USER, CGROUP = 200, 203, 208, 205, 216, 217, 219
 
 
 class Failed(Exception):
@@ -30,10 +32,12 @@ def spawn(
     words: list[str],
     environment: dict[str, str],
     output: tuple[int, int],
+    enter: Callable[[], None] | None = None,
 ) -> tuple[int, int]:
     """Fork a session of its own for `words`; returns its pid, and a pipe that ends once its program runs.
 
-    What the pipe brings before its end is why the program could not be run.
+    `enter` takes it into its control groups. What the pipe brings before its end is why the program could not be
+    run.
     """
     reader, writer = os.pipe()
     # until the child has let go of our handlers, a signal to it would be taken for one to us, and be lost
@@ -41,7 +45,7 @@ def spawn(
     try:
         pid = os.fork()
         if pid == 0:
-            _run(service, command, words, environment, output, writer)
+            _run(service, command, words, environment, output, enter, writer)
     finally:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
     os.close(writer)
@@ -55,6 +59,7 @@ def _run(
     words: list[str],
     environment: dict[str, str],
     output: tuple[int, int],
+    enter: Callable[[], None] | None,
     writer: int,
 ) -> NoReturn:
     code, message = EXEC, ""
@@ -62,8 +67,11 @@ def _run(
         os.setsid()
         os.umask(0o022)
         _reset_signals()
+        _let_go_of_protection()
+        if enter is not None:
+            join(enter)
         _wire(output)
-        _become(service, command, words, environment)
+        become(service, command, words, environment)
     except Failed as failure:
         code, message = failure.code, failure.message
     except OSError as error:
@@ -73,6 +81,14 @@ def _run(
             os.write(writer, message.encode(errors="replace")[:4000])
         finally:
             os._exit(code)
+
+
+def join(enter: Callable[[], None]) -> None:
+    """Enter the unit's control groups; raises `Failed` where its limits would not hold."""
+    try:
+        enter()
+    except OSError as error:
+        raise Failed(CGROUP, f"cannot enter its cgroup {error.filename}: {error.strerror}") from error
 
 
 def _reset_signals() -> None:
@@ -86,6 +102,18 @@ def _reset_signals() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
+def _let_go_of_protection() -> None:
+    """Be as likely a victim as others when the host's memory ends: it is the agent who is kept till last."""
+    try:
+        with open(OOM_SCORE) as file:
+            protected = int(file.read()) < 0
+        if protected:
+            with open(OOM_SCORE, "w") as file:
+                file.write("0")
+    except (OSError, ValueError):
+        pass  # no reason not to start
+
+
 def _wire(output: tuple[int, int]) -> None:
     try:
         empty = os.open("/dev/null", os.O_RDONLY)
@@ -95,9 +123,10 @@ def _wire(output: tuple[int, int]) -> None:
         os.dup2(file, number, inheritable=True)
 
 
-def _become(
+def become(
     service: dict[str, Any], command: dict[str, Any], words: list[str], environment: dict[str, str]
 ) -> NoReturn:
+    """Turn this process into the command: its account, limits and directory first; raises `Failed`."""
     account = None
     if (service["user"] or service["group"]) and not command["privileged"]:
         account = _Account(service["user"], service["group"])

@@ -10,7 +10,18 @@ import _signal  # type: ignore[import-not-found]
 import os
 import time
 
-from unit_agent.restart import BROKE, TIMED_OUT, Ended, Exit, History, decide, is_clean
+from unit_agent.causes import cause_of, explain, outlived_words
+from unit_agent.restart import (
+    BROKE,
+    EXITED,
+    TIMED_OUT,
+    WATCHDOG,
+    Ended,
+    Exit,
+    History,
+    decide,
+    is_clean,
+)
 from unit_agent.supervisor.children import Child, Children
 from unit_agent.supervisor.environment import base_environment, ending, read_files
 from unit_agent.supervisor.notify import NotifySocket
@@ -76,7 +87,8 @@ class Life:
         self._main: Child | None = None
         self._environment: dict[str, str] = {}
         self._ready = self._start_asked = self._stop_asked = self._reload_asked = False
-        self._why_stopped = self._reload_failure = ""
+        self._why_stopped = self._reload_failure = self._broken = ""
+        self._for_good = False  # what broke it is no matter of Restart=
         self._stuck = ""  # why something of the unit can't be ended; nothing is started until it is
         self.begun = False
         self.quitting = False  # told to go, and to leave alone what KillMode= has spared
@@ -98,6 +110,12 @@ class Life:
             self._stop_asked = True
             self._why_stopped = why
 
+    def ask_fail(self, why: str, *, for_good: bool) -> None:
+        """End the run as one that broke; with `for_good` whatever Restart= says."""
+        if self._phase == RUNNING:
+            self._broken = why
+            self._for_good = for_good
+
     def ask_reload(self) -> None:
         self._reload_asked = True
         self._reload_failure = ""
@@ -114,6 +132,8 @@ class Life:
                 return None if self._start_asked or self._phase in (STARTING, STOPPING) else ""
             case "stop":
                 return None if self._stop_asked or self._phase in EXECUTING else self._stuck
+            case "fail" | "give-up":
+                return None if self._broken else ""
             case "reload":
                 if self._reload_asked and self._phase != RUNNING:
                     self._reload_asked = False
@@ -128,6 +148,19 @@ class Life:
 
     def has_processes(self) -> bool:
         return self._children.any
+
+    @property
+    def look_at(self) -> float | None:
+        """When `look` has something to see (monotonic), None: never."""
+        return self._children.group.look_at
+
+    def look(self) -> None:
+        """Say that the unit lost processes to its memory limit, if its main one lives on; else its end says so."""
+        self._children.group.looked()
+        seen = self._children.evidence()
+        if self._phase == RUNNING and not self._main_ended() and seen.oom_kills:
+            message = outlived_words(seen.oom_kills, seen.memory_peak, seen.memory_limit)
+            self._change_state(oom_kills=seen.oom_kills, message=message)
 
     # What happens.
 
@@ -148,6 +181,7 @@ class Life:
                 else:
                     self._become(LOADED, "dead", message="", restarts=0, stuck=False)
             except Stuck as stuck:
+                self._broken, self._for_good = "", False
                 self._stuck = str(stuck)
                 self._become(FAILED, "failed", message=self._stuck, stuck=True)
                 self._start_asked = False
@@ -158,17 +192,26 @@ class Life:
         restarts = 0
         while True:
             history = history.started(time.monotonic(), self._policy)
-            self._become(STARTING, "start", message="", restarts=restarts, stuck=False)
+            afresh = {} if restarts else {"cause": "", "exit_code": None}
+            self._become(STARTING, "start", message="", restarts=restarts, oom_kills=0, stuck=False, **afresh)
+            self._children.group.begin()
             exit = yield from self._once()
+            for_good, self._broken, self._for_good = self._for_good, "", False
             if exit is None:
                 self._become(LOADED, "dead", message=self._why_stopped, restarts=0)
                 return
             outcome = decide(self._policy, exit, history, time.monotonic(), Dice())
+            if for_good:
+                outcome = Ended(FAILED, str(exit))
+            code = exit.code if exit.cause == EXITED else None
+            seen = self._children.evidence()
+            cause = cause_of(exit, seen, clean=is_clean(self._policy, exit))
+            ended = {"message": explain(cause, exit, seen, outcome.why), "cause": cause, "exit_code": code}
             if isinstance(outcome, Ended):
                 failed = outcome.phase == FAILED
-                self._become(FAILED if failed else FINISHED, "failed" if failed else "dead", message=outcome.why)
+                self._become(FAILED if failed else FINISHED, "failed" if failed else "dead", **ended)
                 return
-            self._become(RESTARTING, "auto-restart", message=outcome.why)
+            self._become(RESTARTING, "auto-restart", **ended)
             try:
                 yield from self._wait(lambda: False, outcome.delay_s)
             except Stopped:
@@ -247,7 +290,8 @@ class Life:
             while not self._main_ended():
                 main = self._main
                 again_s = LOOK_S if main is not None and main.adopted else None
-                yield from self._wait(lambda: self._main_ended() or self._reload_asked, again_s)
+                yield from self._wait(lambda: self._main_ended() or self._told(), again_s)
+                self._break()
                 if main is not None and main.adopted:
                     self._children.check(main)
                 if self._reload_asked:
@@ -256,9 +300,18 @@ class Life:
         if is_clean(self._policy, exit) and self._service["remain_after_exit"]:
             self._become(RUNNING, "exited", pid=0)
             while True:
-                yield from self._wait(lambda: self._reload_asked)
+                yield from self._wait(self._told)
+                self._break()
                 yield from self._reload()
         raise Broken(exit)
+
+    def _told(self) -> bool:
+        return self._reload_asked or bool(self._broken)
+
+    def _break(self) -> None:
+        """Raise Broken when somebody said that it is."""
+        if self._broken:
+            raise Broken(Exit(1, cause=WATCHDOG, text=self._broken))
 
     def _reload(self) -> Steps[None]:
         sub = "running" if not self._main_ended() else "exited"

@@ -17,9 +17,9 @@ class Poller:
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], object]] = {}
 
-    def add(self, file: int, handler: Callable[[], object]) -> None:
+    def add(self, file: int, handler: Callable[[], object], events: int = select.POLLIN) -> None:
         self._handlers[file] = handler
-        self._poll.register(file, select.POLLIN)
+        self._poll.register(file, events)
 
     def remove(self, file: int) -> None:
         if self._handlers.pop(file, None) is not None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from unitfleet.errors import LeaseLost, StoreError, StoreFull
+from unitfleet.errors import InvalidConfig, LeaseLost, StoreDenied, StoreError, StoreFull
 from unitfleet.etcd.messages import RANGE, Method, RangeRequest
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before the import: gRPC reads it then
@@ -40,6 +40,15 @@ _COMPACTED = "etcdserver: mvcc: required revision has been compacted"
 _NO_SPACE = "etcdserver: mvcc: database space exceeded"
 _TOO_MANY = "etcdserver: too many requests"
 _NO_LEASE = "etcdserver: requested lease not found"
+DENIED = "etcdserver: permission denied"
+_NOBODY = "etcdserver: user name is empty"
+_OTHER_RULES = (
+    "etcdserver: revision of auth store is old",
+    "auth: revision in header is old",
+)  # 3.4's words, 3.5's
+
+_TRIES = 5
+"""What was under way while users or roles changed is refused for that alone: it is asked anew at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,10 @@ class Tls:
     authority: bytes | None = None
     key: bytes | None = None
     certificate: bytes | None = None
+
+
+TlsSource = Tls | Callable[[], Tls]
+"""Files may be replaced while a daemon runs: a source that reads them gives what lies there now."""
 
 
 class Failure(Exception):
@@ -89,9 +102,10 @@ class Stream:
 class Endpoint:
     """One member. `drop` closes its connection; the next use opens a new one."""
 
-    def __init__(self, address: str, tls: Tls | None) -> None:
+    def __init__(self, address: str, tls: TlsSource | None) -> None:
         self.address = address.removeprefix("http://").removeprefix("https://")
         self._tls = tls
+        self._shown: Tls | None = None  # by the channel that is open
         self._channel: Any = None
         self._calls: set[Any] = set()
         self._probing = asyncio.Lock()
@@ -107,19 +121,39 @@ class Endpoint:
                         grpc.ChannelConnectivity.TRANSIENT_FAILURE,
                         grpc.ChannelConnectivity.SHUTDOWN,
                     ):
+                        if self._identity() != self._shown:
+                            await self.drop()  # gRPC would connect with the former certificate for ever
                         raise Failure("no connection", maybe_done=False)
                     await channel.wait_for_state_change(state)
         except TimeoutError:
             raise Failure(f"no connection within {timeout_s:.1f} s", maybe_done=False) from None
 
-    async def call(self, method: Method, request: Any, timeout_s: float, *, require_leader: bool = True) -> Any:
-        """Ask and return the answer; raises `Failure`, or the `StoreError` that the member answered with."""
+    async def call(
+        self, method: Method, request: Any, timeout_s: float, *, require_leader: bool = True, token: str = ""
+    ) -> Any:
+        """Ask and return the answer; raises `Failure`, or the `StoreError` that the member answered with.
+
+        `token` is one of etcd's own: whose it is counts, and not whose certificate is shown.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        metadata = (_REQUIRE_LEADER if require_leader else ()) + ((("token", token),) if token else ())
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._call(method, request, until - loop.time(), metadata)
+            except Failure as failure:
+                if failure.reason not in _OTHER_RULES:
+                    raise
+        return await self._call(method, request, until - loop.time(), metadata)
+
+    async def _call(
+        self, method: Method, request: Any, timeout_s: float, metadata: tuple[tuple[str, str], ...]
+    ) -> Any:
         ask = self._opened().unary_unary(
             method.path,
             request_serializer=type(request).SerializeToString,
             response_deserializer=method.answer.FromString,
         )
-        metadata = _REQUIRE_LEADER if require_leader else ()
         call = ask(request, timeout=max(timeout_s, 0.001), metadata=metadata)
         with self._holding(call), _failures(self.address, call):
             answer = await call
@@ -171,14 +205,21 @@ class Endpoint:
 
     def _opened(self) -> Any:
         if self._channel is None:
-            if self._tls is None:
+            self._shown = self._identity()
+            if self._shown is None:
                 self._channel = grpc.aio.insecure_channel(self.address, _OPTIONS)
             else:
                 credentials = grpc.ssl_channel_credentials(
-                    self._tls.authority, self._tls.key, self._tls.certificate
+                    self._shown.authority, self._shown.key, self._shown.certificate
                 )
                 self._channel = grpc.aio.secure_channel(self.address, credentials, _OPTIONS)
         return self._channel
+
+    def _identity(self) -> Tls | None:
+        try:
+            return self._tls() if callable(self._tls) else self._tls
+        except InvalidConfig as error:
+            raise Failure(str(error), maybe_done=False) from error
 
     def heard(self) -> None:
         """Note that the member answered just now."""
@@ -212,8 +253,10 @@ def _failures(address: str, call: Any) -> Iterator[None]:
 
 def _translated(address: str, code: grpc.StatusCode, details: str) -> Exception:
     """Return what a caller should see for gRPC's status: etcd's words decide, for one code says many things."""
-    if details == _NO_LEADER or details == _TOO_MANY:
+    if details in (_NO_LEADER, _TOO_MANY, *_OTHER_RULES):
         return Failure(details, maybe_done=False)
+    if details == _NOBODY:
+        return Failure("it takes no identity from our certificate (--client-cert-auth)", maybe_done=False)
     if details == _COMPACTED:
         return RevisionCompacted()
     if details == _NO_SPACE:
@@ -221,6 +264,8 @@ def _translated(address: str, code: grpc.StatusCode, details: str) -> Exception:
             "cannot write: etcd is full (NOSPACE)",
             hint="compact, defragment, then disarm its alarm (etcdctl alarm disarm)",
         )
+    if details == DENIED:
+        return StoreDenied(f"cannot do this on {address}: etcd refuses it to this identity")
     if details == _NO_LEASE:
         return LeaseLost("cannot use the lease: it expired or was revoked")
     match code:

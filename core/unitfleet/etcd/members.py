@@ -11,12 +11,15 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from unitfleet.errors import OutcomeUnknown, StoreUnavailable
-from unitfleet.etcd.endpoint import Endpoint, Failure, Tls
+from unitfleet.errors import OutcomeUnknown, StoreDenied, StoreUnavailable
+from unitfleet.etcd.endpoint import Endpoint, Failure, TlsSource
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+REFUSED_AGAIN_S = 60.0
+"""Who is refused asks again and again: it is told once, and anew after so long without."""
 
 
 class Repeat(enum.Enum):
@@ -48,17 +51,23 @@ class Backoff:
 class Members:
     """The endpoints, and which of them is asked at present: all calls stay with it until it fails one."""
 
-    def __init__(self, addresses: Sequence[str], tls: Tls | None, rng: random.Random) -> None:
+    def __init__(self, addresses: Sequence[str], tls: TlsSource | None, rng: random.Random) -> None:
         if not addresses:
             raise ValueError("a store needs at least one endpoint")
         self._endpoints = tuple(Endpoint(address, tls) for address in addresses)
         self._index = 0
         self._failing: set[Endpoint] = set()
         self._rng = rng
+        self._refused_at = float("-inf")
         self.closed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._endpoints)
+
+    @property
+    def all(self) -> tuple[Endpoint, ...]:
+        """Every endpoint, in the order they were given."""
+        return self._endpoints
 
     @property
     def current(self) -> Endpoint:
@@ -78,6 +87,17 @@ class Members:
         if endpoint in self._failing:
             self._failing.discard(endpoint)
             logger.info("reached etcd at %s again", endpoint.address)
+
+    def refused(self, error: StoreDenied) -> None:
+        """Tell once that etcd refuses something to this identity, and what to do, however often it is asked."""
+        now = asyncio.get_running_loop().time()
+        if now - self._refused_at > REFUSED_AGAIN_S:
+            logger.error(
+                "%s; was this host shut out (unitctl machines allow), or has etcd lost its users and roles "
+                "(unitctl cluster protect-etcd sets them right)? What runs here goes on",
+                error,
+            )
+        self._refused_at = now
 
     async def pause(self, seconds: float) -> None:
         """Wait, but no longer than until `close`."""
@@ -114,6 +134,9 @@ class Members:
                 answer = await send(endpoint, left_s if repeat is Repeat.NEVER else min(share_s, left_s))
                 self.answered(endpoint)
                 return answer
+            except StoreDenied as error:
+                self.refused(error)
+                raise
             except Failure as failure:
                 failures[endpoint.address] = failure.reason
                 self.leave(endpoint, failure.reason)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from unitfleet.errors import Compacted, LeaseLost, StoreError
-from unitfleet.etcd.endpoint import Endpoint, RevisionCompacted, Tls
+from unitfleet.etcd.endpoint import Endpoint, Failure, RevisionCompacted, TlsSource
 from unitfleet.etcd.members import Members, Repeat
 from unitfleet.etcd.messages import (
     COMPACT,
@@ -37,7 +38,9 @@ from unitfleet.etcd.messages import (
     to_key_value,
 )
 from unitfleet.etcd.watch import watch
-from unitfleet.store import Batch, Compare, KeyValue, Lease, Listing, Op, StoreStatus, TxnResult
+from unitfleet.store import Batch, Compare, KeyValue, Lease, Listing, MemberStatus, Op, StoreStatus, TxnResult
+
+_MEMBER_S = 1.0  # to connect to one member, and for its answer, when all are asked how they are
 
 
 class EtcdStore:
@@ -51,7 +54,7 @@ class EtcdStore:
         self,
         endpoints: Sequence[str],
         *,
-        tls: Tls | None = None,
+        tls: TlsSource | None = None,
         timeout_s: float = 5.0,
         page_size: int = 1000,
         rng: random.Random | None = None,
@@ -163,6 +166,27 @@ class EtcdStore:
 
         answer = await self._members.ask(ask, Repeat.READ, self._timeout_s)
         return StoreStatus(answer.version, answer.dbSize, bool(answer.leader), f"{answer.header.cluster_id:x}")
+
+    async def members(self) -> tuple[MemberStatus, ...]:
+        """Ask every endpoint how it is; one that does not answer in time is told as such."""
+        return tuple(await asyncio.gather(*(self._member(endpoint) for endpoint in self._members.all)))
+
+    async def _member(self, endpoint: Endpoint) -> MemberStatus:
+        try:
+            await endpoint.connect(_MEMBER_S)
+            answer = await endpoint.call(STATUS, StatusRequest(), _MEMBER_S, require_leader=False)
+        except Failure as failure:
+            return MemberStatus(endpoint.address, trouble=failure.reason)
+        except StoreError as error:
+            return MemberStatus(endpoint.address, trouble=str(error))
+        return MemberStatus(
+            endpoint.address,
+            version=answer.version,
+            db_size=answer.dbSize,
+            quota=answer.dbSizeQuota,
+            has_leader=bool(answer.leader),
+            complaints=tuple(answer.errors),
+        )
 
     async def close(self) -> None:
         """Give up connections; open watches end."""

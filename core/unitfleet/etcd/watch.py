@@ -12,8 +12,8 @@ import logging
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
-from unitfleet.errors import Compacted
-from unitfleet.etcd.endpoint import PROBE_EVERY_S, Endpoint, Failure, Stream
+from unitfleet.errors import Compacted, StoreDenied
+from unitfleet.etcd.endpoint import DENIED, PROBE_EVERY_S, Endpoint, Failure, Stream
 from unitfleet.etcd.members import Members
 from unitfleet.etcd.messages import WATCH, WatchCreateRequest, WatchRequest, first_key, range_end, to_key_value
 from unitfleet.store import Batch, Event, EventKind
@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 async def watch(members: Members, prefix: str, start_revision: int) -> AsyncGenerator[Batch, None]:
     """Yield every change under `prefix` from `start_revision` on, a batch a revision; raises `Compacted`.
 
-    A member that breaks the connection, freezes (noticed within 2.5 s) or has no leader is left for the next.
+    Raises `StoreDenied` where this identity may not read the prefix. A member that breaks the connection, freezes
+    (noticed within 2.5 s) or has no leader is left for the next.
     Batches without events come as progress, about every ten minutes by etcd's default.
     """
     following = max(1, start_revision)
@@ -46,6 +47,9 @@ async def watch(members: Members, prefix: str, start_revision: int) -> AsyncGene
                         yield batch
                     members.answered(endpoint)
                     backoff.reset()
+        except StoreDenied as error:
+            members.refused(error)
+            raise
         except Failure as failure:
             logger.debug("lost the watch of %s at %s: %s", prefix, endpoint.address, failure.reason)
             members.leave(endpoint, failure.reason)
@@ -54,11 +58,13 @@ async def watch(members: Members, prefix: str, start_revision: int) -> AsyncGene
 def batches(answer: Any, following: int) -> Iterator[Batch]:
     """Take one of etcd's messages apart, a batch a revision, without what came before revision `following`.
 
-    Raises `Compacted`, and `Failure` when the member ended the watch for another reason. A message without
-    events is progress: etcd sends it to a watch that has caught up, and it then says that nothing is missing.
+    Raises `Compacted`, `StoreDenied`, and `Failure` when the member ended the watch for another reason. A message
+    without events is progress: etcd sends it to a watch that has caught up, and then nothing is missing.
     """
     if answer.compact_revision:
         raise Compacted(answer.compact_revision)
+    if answer.canceled and DENIED in answer.cancel_reason:
+        raise StoreDenied("cannot watch this: etcd refuses it to this identity")
     if answer.canceled:
         raise Failure(answer.cancel_reason or "the member ended the watch", maybe_done=False)
     if not answer.events:

@@ -9,7 +9,8 @@ from importlib.metadata import version
 import msgspec
 from aiohttp import web
 
-from unit_master.api.backend import BACKEND, Backend, answer, backend_at_revision
+from unit_master.api.backend import BACKEND, ApiError, Backend, answer, backend_at_revision
+from unit_master.etcd_roles.protecting import Protecting
 from unit_master.machines import Clocks, plan_machines
 from unit_master.views import Views, machine_views
 from unitfleet.api import API, ClusterStatus, Revision
@@ -47,6 +48,16 @@ async def release(request: web.Request) -> web.Response:
     return answer(Revision(rev=await request.app[BACKEND].orders.brake(BrakeOrder.RELEASE)), 202)
 
 
+async def protect_etcd(request: web.Request) -> web.Response:
+    """Let etcd ask who writes what: each identity its own keys and no others."""
+    return answer(await _protecting(request).on())
+
+
+async def unprotect_etcd(request: web.Request) -> web.Response:
+    """Let etcd ask nobody any more."""
+    return answer(await _protecting(request).off())
+
+
 async def show_version(request: web.Request) -> web.Response:
     """Return the version of this master."""
     return answer(Version(api=API, version=version("unitfleet"), master=request.app[BACKEND].name))
@@ -67,6 +78,13 @@ async def ready(request: web.Request) -> web.Response:
     return answer(Health(status="ok"))
 
 
+def _protecting(request: web.Request) -> Protecting:
+    protecting = request.app[BACKEND].protecting
+    if protecting is None:
+        raise ApiError("refused", "cannot protect the store: it is no etcd")
+    return protecting
+
+
 def _status(backend: Backend) -> ClusterStatus:
     view = backend.cache.view
     views = Views(view)
@@ -80,7 +98,7 @@ def _status(backend: Backend) -> ClusterStatus:
         rev=view.revision,
         leader=leader.name if leader else "",
         leader_since=leader.since if leader else 0.0,
-        masters=tuple(sorted({backend.name} | ({leader.name} if leader else set()))),
+        masters=tuple(sorted({backend.name, *view.masters} | ({leader.name} if leader else set()))),
         store_version=store.version if store else "",
         store_size=store.db_size if store else 0,
         machines=dict(Counter(machine.status for machine in machines)),

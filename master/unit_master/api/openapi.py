@@ -72,6 +72,8 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
 def _answer(route: Route, schema: dict[str, Any]) -> dict[str, Any]:
     if not route.many:
         return schema
+    if route.bare:
+        return {"type": "array", "items": schema}
     return {
         "type": "object",
         "required": ["api", "rev", "items"],

@@ -7,36 +7,87 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from unit_master.api import cluster, events, logs, machines, stream, units
+from unit_master.access.identify import pattern
+from unit_master.api import (
+    archive,
+    audit,
+    cluster,
+    doctor,
+    events,
+    figures,
+    images,
+    joins,
+    logs,
+    machines,
+    metrics,
+    net,
+    scenes,
+    secrets,
+    stream,
+    tokens,
+    units,
+)
+from unit_master.archive.query import Found, Query
+from unit_master.audit.reading import PATH as AUDIT_SEARCH
+from unit_master.audit.reading import AuditFound, AuditQuery
 from unitfleet.api import (
+    AuditTrail,
     Changed,
     Changes,
     ClusterStatus,
     EndpointView,
+    EtcdProtection,
     Explanation,
+    ImageView,
     LogLine,
+    MachineFigures,
     MachineView,
+    NetLimit,
+    NetView,
     Revision,
+    Scenes,
+    SecretOrder,
+    SecretSet,
+    SecretView,
     StreamMessage,
+    TokenMade,
+    TokenOrder,
+    TokenView,
     UnitFile,
     UnitView,
+    WarmOrder,
 )
-from unitfleet.model import Happening
+from unitfleet.findings import CheckupQuery, Diagnosis, MasterCheckup
+from unitfleet.joinapi import (
+    JoinAnswer,
+    JoinRequest,
+    JoinTokenMade,
+    JoinTokenView,
+    JoinTokenWish,
+    RenewAnswer,
+    RenewRequest,
+)
+from unitfleet.model import Happening, Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route. `query` maps each parameter to what it does; `many`: the answer is a list of `gives`.
+    """One route. `query` maps each parameter to what it does; `many`: the answer is a list of `gives`, `bare`
+    when it stands in no envelope.
 
-    `streams`: it may answer for hours, in `media`. `public`: asked without a token.
+    `needs` is the least role that may ask; `does` says for what, after "cannot", where that is more than a viewer.
+    `streams`: it may answer for hours, in `media`. `public`: asked without a token. `keyed`: for agents and other
+    masters, who show the cluster's key. `own`: a machine's agent may ask it about that machine.
     """
 
     method: str
     path: str
     handler: Handler
     gives: type
+    needs: Role = Role.VIEWER
+    does: str = ""
     many: bool = False
     query: tuple[tuple[str, str], ...] = ()
     takes: type | None = None
@@ -44,12 +95,29 @@ class Route:
     media: str = "application/json"
     streams: bool = False
     public: bool = False
+    keyed: bool = False
+    own: bool = False
+    bare: bool = False
+
+    @property
+    def audited(self) -> bool:
+        """Whether it changes something that a user answers for."""
+        return self.method != "GET" and not self.keyed
 
 
 _FRESH = ("min_revision", "answer from this revision of the store or a later one")
 
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "/v1/units", units.change, Changed, takes=Changes, status=202),
+    Route(
+        "POST",
+        "/v1/units",
+        units.change,
+        Changed,
+        needs=Role.OPERATOR,
+        does="change units",
+        takes=Changes,
+        status=202,
+    ),
     Route(
         "GET",
         "/v1/units",
@@ -58,11 +126,81 @@ ROUTES: tuple[Route, ...] = (
         many=True,
         query=(("name", "only units whose name matches this glob"), _FRESH),
     ),
-    Route("GET", "/v1/units/{name}", units.show, UnitFile, query=(_FRESH,)),
-    Route("DELETE", "/v1/units/{name}", units.destroy, Changed, status=202),
+    Route(
+        "GET",
+        "/v1/units/{name}",
+        units.show,
+        UnitFile,
+        needs=Role.OPERATOR,
+        does="read the file of {name}",
+        query=(_FRESH,),
+    ),
+    Route(
+        "DELETE",
+        "/v1/units/{name}",
+        units.destroy,
+        Changed,
+        needs=Role.OPERATOR,
+        does="destroy {name}",
+        status=202,
+    ),
     Route("GET", "/v1/explain/{name}", units.explain_unit, Explanation, query=(_FRESH,)),
     Route("GET", "/v1/machines", machines.list_machines, MachineView, many=True, query=(_FRESH,)),
-    Route("POST", "/v1/machines/{machine}/{order}", machines.order, Revision, status=202),
+    Route(
+        "POST",
+        "/v1/machines/{machine}/lost",
+        machines.declare_lost,
+        Revision,
+        needs=Role.ADMIN,
+        does="declare machine {machine} lost",
+        status=202,
+    ),
+    Route(
+        "POST",
+        "/v1/machines/{machine}/rm",
+        machines.remove,
+        Revision,
+        needs=Role.ADMIN,
+        does="remove machine {machine}",
+        status=202,
+    ),
+    Route(
+        "POST",
+        "/v1/machines/{machine}/deny",
+        machines.deny,
+        Revision,
+        needs=Role.ADMIN,
+        does="shut out machine {machine}",
+        status=202,
+    ),
+    Route(
+        "POST",
+        "/v1/machines/{machine}/allow",
+        machines.allow,
+        Revision,
+        needs=Role.ADMIN,
+        does="let in machine {machine} again",
+        status=202,
+    ),
+    Route(
+        "POST",
+        "/v1/machines/{machine}/drain",
+        machines.drain,
+        Revision,
+        needs=Role.OPERATOR,
+        does="drain machine {machine}",
+        status=202,
+        own=True,
+    ),
+    Route(
+        "POST",
+        "/v1/machines/{machine}/{order}",
+        machines.order,
+        Revision,
+        needs=Role.OPERATOR,
+        does="{order} machine {machine}",
+        status=202,
+    ),
     Route(
         "GET",
         "/v1/events",
@@ -81,18 +219,179 @@ ROUTES: tuple[Route, ...] = (
         "/v1/logs/{name}",
         logs.logs,
         LogLine,
+        needs=Role.OPERATOR,
+        does="read the output of {name}",
         query=(
-            ("lines", "the last so many (100)"),
+            ("lines", "the last so many (100; all when something else bounds them)"),
             ("follow", "true: go on with what is written from now on"),
-            ("machine", "the copy on this machine"),
+            ("machine", "only lines written on this machine"),
+            ("since", "not older than this, seconds since 1970; wherever the unit was then"),
+            ("until", "not newer than this"),
+            ("grep", "only lines in which this regular expression is found"),
+            ("join", "true: a stack trace is one line"),
+            ("previous", "true: of the last run that has ended"),
+            ("epoch", "only lines by this placement"),
+            ("after_seq", "only lines behind this number of theirs"),
             _FRESH,
         ),
         media="application/x-ndjson",
         streams=True,
     ),
+    Route(
+        "GET",
+        "/v1/images",
+        images.list_images,
+        ImageView,
+        many=True,
+        query=(("image", "only this reference or digest"), _FRESH),
+    ),
+    Route(
+        "POST",
+        "/v1/images/warm",
+        images.warm,
+        Revision,
+        needs=Role.OPERATOR,
+        does="hold {image} warm",
+        takes=WarmOrder,
+        status=202,
+    ),
+    Route(
+        "POST",
+        "/v1/images/unwarm",
+        images.unwarm,
+        Revision,
+        needs=Role.OPERATOR,
+        does="unwarm {image}",
+        takes=WarmOrder,
+        status=202,
+    ),
+    Route(
+        "GET",
+        "/v1/net",
+        net.list_net,
+        NetView,
+        many=True,
+        query=(("unit", "only units whose name matches this glob"), _FRESH),
+    ),
+    Route("GET", "/v1/scenes", scenes.list_scenes, Scenes, query=(_FRESH,)),
+    Route(
+        "GET",
+        "/v1/scenes/{name}",
+        scenes.show,
+        Scenes,
+        needs=Role.OPERATOR,
+        does="read what {name} left",
+        query=(_FRESH,),
+    ),
+    Route(
+        "POST",
+        "/v1/scenes/{name}/rm",
+        scenes.remove,
+        Scenes,
+        needs=Role.OPERATOR,
+        does="remove what {name} left",
+        query=(_FRESH,),
+    ),
+    Route(
+        "POST",
+        "/v1/net/{name}",
+        net.limit,
+        Changed,
+        needs=Role.OPERATOR,
+        does="limit {name}",
+        takes=NetLimit,
+        status=202,
+    ),
+    Route(
+        "GET",
+        "/v1/figures",
+        figures.figures,
+        MachineFigures,
+        query=(("once", "true: one line for each machine, and the end"),),
+        media="application/x-ndjson",
+        streams=True,
+    ),
+    Route(
+        "GET",
+        "/v1/logs",
+        archive.search,
+        LogLine,
+        needs=Role.OPERATOR,
+        does="search the output of units",
+        query=(
+            ("grep", "only lines in which this regular expression matches"),
+            ("since", "not older than this, seconds since 1970"),
+            ("until", "not newer than this"),
+            ("unit", "only units whose name matches this glob"),
+            ("machine", "only lines written on this machine"),
+            ("limit", "at most so many, the newest (1000)"),
+        ),
+        media="application/x-ndjson",
+    ),
+    Route(
+        "POST",
+        "/v1/ingest/logs",
+        archive.ingest,
+        archive.Ingested,
+        needs=Role.ADMIN,
+        does="store lines",
+        keyed=True,
+    ),
+    Route(
+        "POST",
+        "/v1/archive/search",
+        archive.search_here,
+        Found,
+        needs=Role.ADMIN,
+        does="search here",
+        takes=Query,
+        keyed=True,
+    ),
+    Route(
+        "GET",
+        "/v1/doctor",
+        doctor.show,
+        Diagnosis,
+        needs=Role.OPERATOR,
+        does="examine the cluster",
+    ),
+    Route(
+        "POST",
+        "/v1/checkup",
+        doctor.checkup,
+        MasterCheckup,
+        needs=Role.ADMIN,
+        does="ask for another master how this one is",
+        takes=CheckupQuery,
+        keyed=True,
+    ),
     Route("GET", "/v1/cluster", cluster.show, ClusterStatus, query=(_FRESH,)),
-    Route("POST", "/v1/cluster/hold", cluster.hold, Revision, status=202),
-    Route("POST", "/v1/cluster/release", cluster.release, Revision, status=202),
+    Route("POST", "/v1/cluster/hold", cluster.hold, Revision, needs=Role.ADMIN, does="hold the brake", status=202),
+    Route(
+        "POST",
+        "/v1/cluster/release",
+        cluster.release,
+        Revision,
+        needs=Role.ADMIN,
+        does="release the brake",
+        status=202,
+    ),
+    Route(
+        "POST",
+        "/v1/cluster/protect-etcd",
+        cluster.protect_etcd,
+        EtcdProtection,
+        needs=Role.ADMIN,
+        does="protect etcd",
+    ),
+    Route(
+        "POST",
+        "/v1/cluster/unprotect-etcd",
+        cluster.unprotect_etcd,
+        EtcdProtection,
+        needs=Role.ADMIN,
+        does="take the protection from etcd",
+    ),
     Route(
         "GET",
         "/v1/endpoints",
@@ -114,7 +413,128 @@ ROUTES: tuple[Route, ...] = (
         media="text/event-stream",
         streams=True,
     ),
+    Route(
+        "POST",
+        "/v1/tokens",
+        tokens.create,
+        TokenMade,
+        needs=Role.ADMIN,
+        does="create token {name}",
+        takes=TokenOrder,
+        status=201,
+    ),
+    Route(
+        "GET",
+        "/v1/tokens",
+        tokens.list_tokens,
+        TokenView,
+        needs=Role.ADMIN,
+        does="list tokens",
+        many=True,
+        query=(_FRESH,),
+    ),
+    Route("DELETE", "/v1/tokens/{token}", tokens.remove, Revision, needs=Role.ADMIN, does="remove token {token}"),
+    Route(
+        "POST",
+        "/v1/secrets",
+        secrets.set_secret,
+        SecretSet,
+        needs=Role.ADMIN,
+        does="set secret {name}",
+        takes=SecretOrder,
+        status=201,
+    ),
+    Route(
+        "GET",
+        "/v1/secrets",
+        secrets.list_secrets,
+        SecretView,
+        needs=Role.OPERATOR,
+        does="list secrets",
+        many=True,
+        query=(_FRESH,),
+    ),
+    Route(
+        "DELETE",
+        "/v1/secrets/{secret}",
+        secrets.remove,
+        Revision,
+        needs=Role.ADMIN,
+        does="remove secret {secret}",
+    ),
+    Route(
+        "GET",
+        "/v1/audit",
+        audit.search,
+        AuditTrail,
+        needs=Role.ADMIN,
+        does="read the audit log",
+        query=(
+            ("since", "not older than this, seconds since 1970"),
+            ("caller", "only what this caller asked for"),
+            ("unit", "only what may concern units whose name matches this glob"),
+            ("limit", "at most so many, the newest (100)"),
+        ),
+    ),
+    Route(
+        "POST",
+        AUDIT_SEARCH,
+        audit.search_here,
+        AuditFound,
+        needs=Role.ADMIN,
+        does="search the audit log here",
+        takes=AuditQuery,
+        keyed=True,
+    ),
+    Route(
+        "POST",
+        "/v1/join-tokens",
+        joins.make_token,
+        JoinTokenMade,
+        needs=Role.ADMIN,
+        does="make a join token",
+        takes=JoinTokenWish,
+        status=201,
+    ),
+    Route(
+        "GET",
+        "/v1/join-tokens",
+        joins.list_tokens,
+        JoinTokenView,
+        needs=Role.ADMIN,
+        does="list join tokens",
+        many=True,
+    ),
+    Route(
+        "DELETE",
+        "/v1/join-tokens/{token}",
+        joins.remove_token,
+        Revision,
+        needs=Role.ADMIN,
+        does="remove join token {token}",
+        status=202,
+    ),
+    Route("GET", "/v1/ca", joins.show_ca, str, media=joins.CA_MEDIA, public=True),
+    Route("POST", "/v1/join", joins.join, JoinAnswer, does="join as {name}", takes=JoinRequest, public=True),
+    Route(
+        "POST",
+        "/v1/renew",
+        joins.renew,
+        RenewAnswer,
+        needs=Role.ADMIN,
+        does="renew a certificate",
+        takes=RenewRequest,
+    ),
     Route("GET", "/v1/version", cluster.show_version, cluster.Version),
+    Route("GET", "/v1/targets", metrics.targets, metrics.Targets, many=True, bare=True),
+    Route("GET", "/metrics", metrics.metrics, str, media="text/plain"),
     Route("GET", "/healthz", cluster.healthy, cluster.Health, public=True),
     Route("GET", "/readyz", cluster.ready, cluster.Health, public=True),
 )
+
+_BY_PATTERN = {(route.method, route.path): route for route in ROUTES}
+
+
+def route_of(request: web.Request) -> Route | None:
+    """Return the route of a request, None when it has none in the table."""
+    return _BY_PATTERN.get((request.method, pattern(request)))

@@ -40,7 +40,7 @@ async def list_units(request: web.Request) -> web.Response:
     """Return every unit, or those whose names match `?name=`."""
     backend = await backend_at_revision(request)
     views = Views(backend.cache.view)
-    wanted = _matching(views.names(), request.query.get("name", ""))
+    wanted = matching(views.names(), request.query.get("name", ""))
     return items(backend, [view for name in wanted if (view := views.unit(name)) is not None])
 
 
@@ -89,10 +89,11 @@ async def list_endpoints(request: web.Request) -> web.StreamResponse:
 
 
 def _endpoints(view: ClusterView, pattern: str) -> tuple[EndpointView, ...]:
-    return endpoints(view, _matching(sorted(view.units), pattern))
+    return endpoints(view, matching(sorted(view.units), pattern))
 
 
-def _matching(known: list[str], pattern: str) -> list[str]:
+def matching(known: list[str], pattern: str) -> list[str]:
+    """Return the names that a glob matches, all for ""; raises `ApiError` for what is no glob."""
     if not pattern:
         return known
     fault = names.glob_fault(pattern)

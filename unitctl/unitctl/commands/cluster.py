@@ -11,12 +11,86 @@ from unitctl.client import connect
 from unitctl.context import Invocation
 from unitctl.phrases import place
 from unitctl.render import Column, Style, age, escape, items_json, json_line, moment, out, size, table
-from unitfleet.api import ClusterStatus, UnitView
+from unitfleet.api import ClusterStatus, EtcdProtection, UnitView
 
 
-@click.group(short_help="Show how the cluster is; hold or release the brake.")
+@click.group(short_help="Make a cluster; show how it is; hold or release the brake; protect etcd.")
 def command() -> None:
-    """Show how the cluster is; hold or release the brake on mass loss."""
+    """Make a cluster's authority; show how the cluster is; hold or release the brake on mass loss."""
+
+
+@command.command(short_help="Make a cluster's authority and its first identities.")
+@click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    default="/var/lib/unitfleet/master/tls",
+    show_default=True,
+    help="Where the first master's identity and the authority's key are kept.",
+)
+@click.option("--name", metavar="NAME", default="unitfleet", show_default=True, help="The cluster's name.")
+@click.option(
+    "--hosts", metavar="HOST,…", default="", help="Where masters are reached (this host's address, name)."
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=4001, show_default=True, help="Their port.")
+def init(directory: str, name: str, hosts: str, port: int) -> None:
+    """Make a cluster's authority and its first identities: a master's, and an admin's for this user.
+
+    The authority's key signs every host of the cluster for ten years: back it up, and let nobody else read it.
+    What is there already is never overwritten.
+
+    \b
+      unitctl cluster init --hosts 10.0.0.1,10.0.0.2
+    """
+    import os
+    from pathlib import Path
+
+    from unitctl.founding import found
+    from unitfleet.names import validate_machine_name
+
+    validate_machine_name(name)
+    words = tuple(word for word in hosts.split(",") if word.strip())
+    made = found(Path(directory).absolute(), name, words, port, os.environ)
+    for line in (
+        f"made the authority of {name}, SHA-256 {made.digest}",
+        f"  {made.directory}  the authority's key (ca.key: back it up) and this master's identity, 90 days",
+        f"  {made.admin_directory}  your own identity as an admin, 90 days",
+        f"  context {name} in {made.config_file}: {', '.join(made.endpoints)}",
+        "next:",
+        f"  unit-master --tls-dir {made.directory} --listen 0.0.0.0:{port} --etcd …",
+        "  unitctl machines join-token          # and on each host: unit-agent --join TOKEN",
+    ):
+        out(escape(line))
+
+
+@command.command(short_help="Make or renew an admin's identity, where the authority's key is.")
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    default="/var/lib/unitfleet/master/tls",
+    show_default=True,
+    help="Where the authority's key is.",
+)
+@click.option("--out", "folder", metavar="FOLDER", required=True, help="Where the admin's identity is written.")
+def admit(name: str, directory: str, folder: str) -> None:
+    """Make an admin's identity, or renew one, with the authority's key on this host; no master is asked.
+
+    It is good for 90 days, and opens everything.
+
+    \b
+      unitctl cluster admit ada --out ~/.config/unitctl/unitfleet
+    """
+    from pathlib import Path
+
+    from unitctl import founding
+    from unitfleet.names import validate_machine_name
+
+    validate_machine_name(name)
+    made = Path(folder).expanduser().absolute()
+    ends = founding.admit(Path(directory), made, name)
+    out(escape(f"{name} is an admin until {moment(ends)}: ca.pem, cert.pem and key.pem in {made}"))
 
 
 @command.command(short_help="Show the leader, the store, machines, the brake, and units not as wanted.")
@@ -49,6 +123,53 @@ def release(invocation: Invocation) -> None:
     """Place the units of the machines lost up to now anew, at the pace that the fleet can start them."""
     connect(invocation).command_cluster("release")
     out("released: units of lost machines are placed anew")
+
+
+@command.command("protect-etcd", short_help="Let each identity write its own keys of etcd alone.")
+@click.option("--off", is_flag=True, help="Let every certificate that etcd takes write every key again.")
+@click.pass_obj
+def protect_etcd(invocation: Invocation, off: bool) -> None:
+    """Let each identity write its own keys of etcd and no others, by etcd's users and roles.
+
+    Masters become administrators of etcd, each machine gets a user and a role of its own, now and when it joins,
+    and etcd begins to ask who somebody is: by the name in the certificate. Safe to run again, which sets right
+    what is not. Refused where that would lock a master out. Every agent and master has to be of this version.
+
+    \b
+      unitctl cluster protect-etcd
+      unitctl cluster protect-etcd --off
+    """
+    for line in protection(connect(invocation).protect_etcd(not off)):
+        out(line)
+
+
+def protection(made: EtcdProtection) -> list[str]:
+    """What etcd was told, and what is still to be done, as lines."""
+    if not made.on:
+        was = "asks nobody any more" if made.changed else "asked nobody before"
+        return [f"etcd {was}: whoever has a certificate that it takes may write every key"]
+    lines = [
+        f"etcd {'asks from now on' if made.changed else 'asks'} who writes what:",
+        escape(f"  {made.machines} machine{'s' * (made.machines != 1)}, each its own keys alone"),
+        escape(f"  {', '.join(made.masters)}: everything, as master{'s' * (len(made.masters) != 1)}"),
+        "  root: everything, for you: unitctl cluster admit root --out FOLDER makes its certificate",
+    ]
+    if made.others:
+        others = ", ".join(made.others)
+        lines += [
+            escape(
+                f"  {others}: everything too, and was there before. If you don't know who made that, take it away:"
+            ),
+            "    etcdctl user delete NAME; of root: etcdctl user passwd root",
+        ]
+    if not made.holds:
+        lines.append(
+            escape(
+                f"etcd {made.version} can be talked out of it: mistakes are held back, not who means harm; "
+                "unitctl doctor names the versions that hold"
+            )
+        )
+    return lines
 
 
 def report(cluster: ClusterStatus, style: Style) -> list[str]:

@@ -6,10 +6,11 @@ import sys
 
 import click
 
+from unitctl.amounts import SHARES, core_shares, rate, shares, small
 from unitctl.arguments import table_options
 from unitctl.client import connect
 from unitctl.context import Invocation
-from unitctl.render import Column, Style, age, short, show, size
+from unitctl.render import Column, Style, age, short, show
 from unitfleet.api import MachineView
 
 
@@ -19,8 +20,12 @@ from unitfleet.api import MachineView
 def command(invocation: Invocation, output: str, fields: str, no_legend: bool) -> None:
     """List machines: address, status, metadata and how many units; those lost too, until `machines rm`.
 
-    STATUS is ready, suspect (its sign of life is missing) or lost (its units were moved); a cordoned machine
-    takes no new units, a drained one gives up those it has.
+    STATUS is ready, warming (new, and lacks images that it is to hold: no new containers), suspect (its sign of
+    life is missing) or lost (its units were moved); a cordoned machine takes no new units, a drained one gives up
+    those it has. One whose disk is full closes itself to new units.
+
+    Wide, each resource is used / reserved by units / all there is, as last reported; `unitctl top` has it live.
+    Rates are bits a second.
 
     \b
       unitctl list-machines -o wide
@@ -38,6 +43,8 @@ def command(invocation: Invocation, output: str, fields: str, no_legend: bool) -
         fields=fields,
         legend=not no_legend,
     )
+    if output == "wide" and rows and not (no_legend or invocation.quiet):
+        sys.stderr.write(f"{SHARES}\n")
 
 
 def _status(view: MachineView) -> str:
@@ -46,15 +53,13 @@ def _status(view: MachineView) -> str:
         words.append("drained")
     elif view.cordoned:
         words.append("cordoned")
+    if view.closed:
+        words.append("closed")
     return ",".join(words)
 
 
 def _metadata(view: MachineView) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(view.metadata.items()))
-
-
-def _cores(count: float) -> str:
-    return f"{count:.1f}".removesuffix(".0")
 
 
 _COLUMNS: list[Column[MachineView]] = [
@@ -64,13 +69,26 @@ _COLUMNS: list[Column[MachineView]] = [
     Column("METADATA", _metadata),
     Column("UNITS", lambda view: str(view.units)),
     Column("SINCE", lambda view: age(view.since)),
-    Column("WHY", lambda view: view.reason if view.status != "ready" else "", optional=True),
+    Column("WHY", lambda view: view.reason if view.status != "ready" else view.closed, optional=True),
     Column("ID", lambda view: short(view.id), wide=True),
     Column("DRIVERS", lambda view: ",".join(view.drivers), wide=True),
-    Column("CPU RESERVED", lambda view: f"{_cores(view.reserved.cpu)}/{_cores(view.capacity.cpu)}", wide=True),
-    Column("CPU USED", lambda view: f"{view.used.cpu:.1f}", wide=True),
-    Column("MEM RESERVED", lambda view: f"{size(view.reserved.memory)}/{size(view.capacity.memory)}", wide=True),
-    Column("MEM USED", lambda view: size(view.used.memory), wide=True),
+    Column("CPU", lambda view: core_shares(view.used.cpu, view.reserved.cpu, view.capacity.cpu), wide=True),
+    Column(
+        "MEMORY",
+        lambda view: shares(view.used.memory, view.reserved.memory, view.capacity.memory, small),
+        wide=True,
+    ),
+    Column("DISK", lambda view: shares(view.used.disk, view.reserved.disk, view.capacity.disk, small), wide=True),
+    Column(
+        "EGRESS",
+        lambda view: shares(view.used.egress, view.reserved.egress, view.capacity.egress, rate),
+        wide=True,
+    ),
+    Column(
+        "INGRESS",
+        lambda view: shares(view.used.ingress, view.reserved.ingress, view.capacity.ingress, rate),
+        wide=True,
+    ),
     Column("LOAD", lambda view: f"{view.load:.2f}", wide=True),
     Column(
         "VERSION",

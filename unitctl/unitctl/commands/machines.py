@@ -9,6 +9,7 @@ import click
 
 from unitctl.arguments import Duration, MachineName
 from unitctl.client import Api, connect
+from unitctl.commands.join_tokens import join_token, join_tokens
 from unitctl.context import Invocation
 from unitctl.failures import Detached, TimedOut, raise_all
 from unitctl.machines import find_machine
@@ -21,9 +22,13 @@ from unitfleet.errors import UnitfleetError
 _MACHINES = click.argument("machines", metavar="MACHINE...", nargs=-1, required=True, type=MachineName())
 
 
-@click.group(short_help="Cordon, drain or remove machines.")
+@click.group(short_help="Cordon, drain or remove machines; let new ones join.")
 def command() -> None:
-    """Cordon, drain or remove machines. MACHINE is a name, an id or a unique prefix; see list-machines."""
+    """Let machines join; cordon, drain or remove them. MACHINE is a name, an id or a unique prefix."""
+
+
+command.add_command(join_token)
+command.add_command(join_tokens)
 
 
 @command.command()
@@ -100,8 +105,27 @@ def lost(invocation: Invocation, machines: tuple[str, ...]) -> None:
 @_MACHINES
 @click.pass_obj
 def rm(invocation: Invocation, machines: tuple[str, ...]) -> None:
-    """Forget lost machines; one that is not lost is refused."""
+    """Forget lost machines and shut their certificates out; one that is not lost is refused."""
     _each(connect(invocation), machines, "rm", "removed")
+
+
+@command.command(short_help="Shut machines out: masters do not take their certificates any more.")
+@_MACHINES
+@click.pass_obj
+def deny(invocation: Invocation, machines: tuple[str, ...]) -> None:
+    """Shut machines out at once, as when a host was stolen: masters take nothing of them and ask them nothing.
+
+    Their units stay placed there: drain first what can still be moved, or declare them lost when they are off.
+    """
+    _each(connect(invocation), machines, "deny", "shut out: masters do not take its certificate any more")
+
+
+@command.command(short_help="Let machines that were shut out in again.")
+@_MACHINES
+@click.pass_obj
+def allow(invocation: Invocation, machines: tuple[str, ...]) -> None:
+    """Take back a deny: masters take the machines' certificates again."""
+    _each(connect(invocation), machines, "allow", "let in again")
 
 
 def _each(api: Api, machines: Sequence[str], verb: str, done: str) -> None:

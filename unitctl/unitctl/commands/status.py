@@ -41,7 +41,7 @@ def command(invocation: Invocation, units: tuple[str, ...], lines: int, output: 
     missing: list[UnitfleetError] = []
     for name in registered(api, units, templates=True):
         try:
-            view = api.unit(name).unit
+            view = api.view(name)
         except NotFound as error:
             missing.append(error)
             continue
@@ -66,13 +66,14 @@ def runs_as_wanted(view: UnitView) -> bool:
 
 def _more(api: Api, view: UnitView, lines: int) -> tuple[list[Happening], list[LogLine], str]:
     """Events and output; what can't be had now is said in their place, the state still stands."""
+    happenings: list[Happening] = []
     try:
         happenings = list(api.events(unit=view.name, limit=_EVENTS)[1])[-_EVENTS:]
         if not lines or not view.copies:
             return happenings, [], ""
         return happenings, api.logs(view.name, lines=lines), ""
     except UnitfleetError as error:
-        return [], [], error.message
+        return happenings, [], error.message
 
 
 def block(
@@ -108,7 +109,8 @@ def block(
         shown.append(f"{'Output:':>10}")
         shown += [f"{'':>10} {escape(line.text)}" for line in lines]
     if trouble:
-        shown.append(f"{'Note:':>10} no events or output: {escape(trouble)}")
+        what = "output" if happenings else "events or output"
+        shown.append(f"{'Note:':>10} no {what}: {escape(trouble)}")
     return shown
 
 
@@ -126,7 +128,9 @@ def _copy(view: UnitView, copy: CopyView, style: Style) -> list[tuple[str, str]]
     if addresses(copy, full=True):
         fields.append(("Address", escape(addresses(copy, full=True))))
     if copy.restarts:
-        fields.append(("Restarts", str(copy.restarts)))
+        fields.append(("Restarts", f"{copy.restarts}" + (f", the last by {copy.cause}" if copy.cause else "")))
+    elif copy.cause:
+        fields.append(("Ended by", str(copy.cause)))
     if copy.reason:
         fields.append(("Placed", escape(f"{copy.reason} (epoch {copy.epoch})")))
     if copy.progress >= 0 and copy.phase == "pulling":

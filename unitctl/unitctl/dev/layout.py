@@ -3,6 +3,7 @@
 dev.json          the record                      etcd/             etcd's data
 token             opens the API                   etcd-server/      an etcd that was fetched
 cluster.key       opens the agents                m1/ m2/ m3/       state of the machines, their units
+secrets.key       what secrets are sealed to
 master-1/ …       state of the masters            NAME.log          output of each daemon
 """
 
@@ -47,6 +48,10 @@ class Layout:
     @property
     def token_file(self) -> Path:
         return self.root / "token"
+
+    @property
+    def secrets_key_file(self) -> Path:
+        return self.root / "secrets.key"
 
     @property
     def key_file(self) -> Path:

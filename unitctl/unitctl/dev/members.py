@@ -42,6 +42,7 @@ def command(layout: Layout, record: Record, name: str) -> list[str]:
         *("--state-dir", str(layout.state(name)), "--cluster-key-file", str(layout.key_file)),
     ]
     if name in MASTERS:
+        words += ["--secrets-key-file", str(layout.secrets_key_file)]
         return [*words, "--token-file", str(layout.token_file), "--socket", ""]
     return [
         *words,

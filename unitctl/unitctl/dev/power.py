@@ -6,6 +6,7 @@ each process of the unit from its fork); everything below those; and its contain
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Iterable
@@ -33,6 +34,10 @@ class Killed:
 class _Order(msgspec.Struct, frozen=True):
     unit: str
     token: str
+
+
+class _Groups(msgspec.Struct, frozen=True):
+    groups: dict[str, str]
 
 
 class _Machine(msgspec.Struct, frozen=True):
@@ -63,6 +68,7 @@ def power_off(name: str, folder: Path, agent: Process | None, engine: Engine) ->
     left = await_end(frozen.values(), ENDING_S)
     if left:
         raise Failure(f"cannot end all of {name}: still there: {', '.join(str(process.pid) for process in left)}")
+    _remove_groups(folder)
     return Killed(len(frozen), containers, tuple(sorted(units)))
 
 
@@ -72,6 +78,21 @@ def machine_id(folder: Path) -> str:
         return msgspec.json.decode((folder / "machine.json").read_bytes(), type=_Machine).id
     except (OSError, msgspec.MsgspecError):
         return ""
+
+
+def _remove_groups(folder: Path) -> None:
+    """Remove the control groups of its units, as a host that boots has none; those still in use stay."""
+    parents = set()
+    for path in folder.glob("units/*/cgroup.json"):
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            for group in set(msgspec.json.decode(path.read_bytes(), type=_Groups).groups.values()):
+                parents.add(Path(group).parent)
+                with contextlib.suppress(OSError):
+                    Path(group).rmdir()
+    for parent in parents:
+        for directory in (parent / "supervisors", parent):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
 
 
 def _belonging(folder: Path, agent: Process | None) -> tuple[list[Process], set[str]]:

@@ -1,14 +1,26 @@
-"""Secrets in files that only their owner can read."""
+"""Keys and tokens in files that only their owner can read."""
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from pathlib import Path
 
 from unitfleet.errors import InvalidConfig
 
 BITS = 256
+
+
+def read(path: Path, hint: str) -> str:
+    """Return the key in `path`, which was made elsewhere. Raises `InvalidConfig`."""
+    try:
+        key = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"cannot use {path}: {error}", hint=hint) from error
+    if not key:
+        raise InvalidConfig(f"cannot use {path}: it is empty", hint=hint)
+    return key
 
 
 def read_or_make(path: Path) -> str:
@@ -34,6 +46,20 @@ def read_or_make(path: Path) -> str:
     if len(secret) < 16 or not secret.isprintable() or " " in secret:
         raise InvalidConfig(f"cannot use {path}: it holds no secret of 16 characters or more", hint=f"rm {path}")
     return secret
+
+
+def read_or_make_private(path: Path) -> str:
+    """Return the private key in `path`, made if the file is missing: any 256 random bits are one (X25519).
+
+    Raises `InvalidConfig`.
+    """
+    key = read_or_make(path)
+    if not re.fullmatch(f"[0-9a-f]{{{BITS // 4}}}", key):
+        raise InvalidConfig(
+            f"cannot use {path}: it holds no private key of {BITS // 4} hexadecimal digits",
+            hint="copy the file of another master; a new one can't open what was sealed to it",
+        )
+    return key
 
 
 def _make(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Copies that failed for good, kept as they were for a look (`OnFailure=keep`)."""

@@ -1,0 +1,1 @@
+"""Secrets of units on this machine: what was sealed for it, and the files in memory that units get."""

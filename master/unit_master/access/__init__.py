@@ -1,0 +1,1 @@
+"""Who asks the API, what they may do, and how much of it."""

@@ -1,0 +1,1 @@
+"""CoreOS's cloud-configs and what becomes of each of their keys."""
