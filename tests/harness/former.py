@@ -1,7 +1,7 @@
-"""The version before this one: the last commit that identities, tokens, packages and bootstrap all rest on.
+"""Former versions: the last before output was kept and hosts had identities, and the last before this one.
 
-It has no packages and knows no `notify` of systemd: today's `packaging/` is laid over it, and its services count
-as started once they run. A clone without history can't have it, and says so.
+The first has no packages and knows no `notify` of systemd: today's `packaging/` is laid over it, and its services
+count as started once they run. A clone without history can't have either, and says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 
 from harness import packages
 
-COMMIT = "61796b087e3e2f1eac782136962fdb82f0ac5cdd"
+FIRST = "61796b087e3e2f1eac782136962fdb82f0ac5cdd"
+"""Its agents know the output of the copies they have, and nothing of what was elsewhere; they have no keys."""
+LAST = "f9bc01526d7da6d8d1c923558f705f6a57d28861"
 VERSION = "97.1.0"
 """What its package is called, so that those of today are newer."""
 
@@ -27,20 +29,21 @@ class NoFormer(Exception):
     """The tree can't be had here; says why."""
 
 
-def tree(into: Path) -> Path:
-    """Write the tree of that commit to a new folder; raises `NoFormer`."""
+def tree(into: Path, commit: str = FIRST) -> Path:
+    """Write the tree of a commit to a new folder; raises `NoFormer`."""
     git = ["git", "-C", str(packages.TOP)]
-    if subprocess.run([*git, "cat-file", "-e", f"{COMMIT}^{{commit}}"], capture_output=True).returncode != 0:
-        raise NoFormer(f"needs the history back to {COMMIT[:7]}, and this clone is shallow, or none")
+    if subprocess.run([*git, "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True).returncode != 0:
+        raise NoFormer(f"needs the history back to {commit[:7]}, and this clone is shallow, or none")
     into.mkdir()
-    archive = subprocess.run([*git, "archive", COMMIT], capture_output=True, check=True)
+    archive = subprocess.run([*git, "archive", commit], capture_output=True, check=True)
     subprocess.run(["tar", "-x", "-C", str(into)], input=archive.stdout, check=True)
     return into
 
 
 def build(into: Path) -> Path:
-    """Build the .deb of that commit; raises `NoFormer` and `NoPackages`."""
+    """Build the .deb of the first; raises `NoFormer` and `NoPackages`."""
     top = tree(into / "former")
+    (top / "packaging").mkdir()
     for name in _PACKAGING:
         source, target = packages.TOP / "packaging" / name, top / "packaging" / name
         if source.is_dir():
