@@ -21,7 +21,8 @@ from unit_master.api import machines
 from unit_master.api.backend import ApiError
 from unit_master.api.routes import ROUTES, Route
 from unitfleet import keys
-from unitfleet.api import AGENT_HEADER, TokenMade, TokenView
+from unitfleet.accessapi import TokenMade, TokenView
+from unitfleet.api import AGENT_HEADER
 from unitfleet.memory import MemoryStore
 from unitfleet.model import Role
 

@@ -24,7 +24,7 @@ from unit_master.audit.deeds import MOST_NAMES, Deed
 from unit_master.audit.trail import Trail
 from unit_master.changes import Changer
 from unitfleet import keys
-from unitfleet.api import AuditLine
+from unitfleet.accessapi import AuditLine
 from unitfleet.memory import MemoryStore
 from unitfleet.model import MasterRecord
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness.api import SECRETS_KEY, Api, an_api
 from unitfleet import codec, keys
-from unitfleet.api import SecretOrder
+from unitfleet.accessapi import SecretOrder
 from unitfleet.memory import MemoryStore
 from unitfleet.model import Secret
 from unitfleet.sealing import unseal

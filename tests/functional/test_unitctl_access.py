@@ -16,7 +16,7 @@ from harness.api import TOKEN, Api, an_api, start
 from unit_master.access.floods import Bounds, Rate
 from unitctl.__main__ import run
 from unitctl.commands.audit import result
-from unitfleet.api import AuditLine
+from unitfleet.accessapi import AuditLine
 
 DENIED, NOT_FOUND, UNREACHABLE = 6, 4, 7
 

@@ -16,7 +16,7 @@ from unit_master.audit import trail as trail_module
 from unit_master.audit.deeds import MOST_NAMES, deed
 from unit_master.audit.reading import AuditQuery, newest
 from unit_master.audit.trail import NAME, CannotAudit, Trail
-from unitfleet.api import AuditLine
+from unitfleet.accessapi import AuditLine
 
 
 def a_line(number: int = 1, **more: object) -> AuditLine:

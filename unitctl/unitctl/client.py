@@ -15,8 +15,8 @@ from unitctl.context import Invocation, find
 from unitctl.failures import Conflict, Denied, Failure, Unreachable
 from unitctl.render import escape, warn
 from unitctl.transport import ANSWER_S, FOREIGN, TOO_MANY, Answer, Transport, error_of
+from unitfleet.accessapi import AuditTrail, SecretOrder, SecretSet, SecretView, TokenMade, TokenOrder, TokenView
 from unitfleet.api import (
-    AuditTrail,
     Change,
     Changed,
     Changes,
@@ -32,12 +32,6 @@ from unitfleet.api import (
     NetView,
     Revision,
     Scenes,
-    SecretOrder,
-    SecretSet,
-    SecretView,
-    TokenMade,
-    TokenOrder,
-    TokenView,
     UnitFile,
     UnitView,
     WarmOrder,

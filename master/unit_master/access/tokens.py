@@ -17,7 +17,7 @@ from collections.abc import Callable
 from unit_master.cache import Cache
 from unit_master.view import ClusterView
 from unitfleet import codec, keys
-from unitfleet.api import TokenMade, TokenOrder, TokenView
+from unitfleet.accessapi import TokenMade, TokenOrder, TokenView
 from unitfleet.errors import BadRecord, InvalidName, NotFound, OutcomeUnknown, Refused
 from unitfleet.model import Token, TokenName
 from unitfleet.problems import nearest

@@ -22,7 +22,7 @@ from unit_master.api.metrics import PATHS as METRICS
 from unit_master.api.routes import ROUTES, Route, route_of
 from unit_master.audit.deeds import deed
 from unit_master.audit.trail import CannotAudit
-from unitfleet.api import AuditLine
+from unitfleet.accessapi import AuditLine
 from unitfleet.model import Role
 
 KEYED = frozenset(route.path for route in ROUTES if route.keyed)

@@ -7,7 +7,7 @@ from aiohttp import web
 from unit_master.api.backend import ApiError, answer, backend_at_revision, body, moment, number
 from unit_master.audit.reading import MOST_LINES, AuditFound, AuditQuery
 from unitfleet import names
-from unitfleet.api import AuditTrail
+from unitfleet.accessapi import AuditTrail
 
 LINES = 100
 

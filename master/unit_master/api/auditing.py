@@ -16,7 +16,7 @@ from unit_master.api.backend import BACKEND, CALLER, ApiError
 from unit_master.api.routes import Route, route_of
 from unit_master.audit.deeds import Deed, deed
 from unit_master.audit.trail import CannotAudit
-from unitfleet.api import AuditLine
+from unitfleet.accessapi import AuditLine
 from unitfleet.model import TargetState
 
 logger = logging.getLogger(__name__)

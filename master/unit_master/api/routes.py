@@ -30,8 +30,8 @@ from unit_master.api import (
 from unit_master.archive.query import Found, Query
 from unit_master.audit.reading import PATH as AUDIT_SEARCH
 from unit_master.audit.reading import AuditFound, AuditQuery
+from unitfleet.accessapi import AuditTrail, SecretOrder, SecretSet, SecretView, TokenMade, TokenOrder, TokenView
 from unitfleet.api import (
-    AuditTrail,
     Changed,
     Changes,
     ClusterStatus,
@@ -46,13 +46,7 @@ from unitfleet.api import (
     NetView,
     Revision,
     Scenes,
-    SecretOrder,
-    SecretSet,
-    SecretView,
     StreamMessage,
-    TokenMade,
-    TokenOrder,
-    TokenView,
     UnitFile,
     UnitView,
     WarmOrder,

@@ -6,7 +6,8 @@ from aiohttp import web
 
 from unit_master.api.backend import BACKEND, CALLER, answer, backend_at_revision, body, items
 from unit_master.secrets.plan import secret_views
-from unitfleet.api import Revision, SecretOrder
+from unitfleet.accessapi import SecretOrder
+from unitfleet.api import Revision
 
 
 async def set_secret(request: web.Request) -> web.Response:

@@ -6,7 +6,8 @@ from aiohttp import web
 
 from unit_master.access.tokens import shown
 from unit_master.api.backend import BACKEND, CALLER, answer, backend_at_revision, body, items
-from unitfleet.api import Revision, TokenOrder
+from unitfleet.accessapi import TokenOrder
+from unitfleet.api import Revision
 
 
 async def create(request: web.Request) -> web.Response:

@@ -10,7 +10,8 @@ from unit_master.audit.reading import PATH, AuditFound, AuditQuery, in_order, ne
 from unit_master.audit.trail import Trail
 from unit_master.cache import Cache
 from unit_master.peers import NoAnswer, Peers
-from unitfleet.api import AuditLine, ErrorBody
+from unitfleet.accessapi import AuditLine
+from unitfleet.api import ErrorBody
 from unitfleet.model import MasterRecord
 
 

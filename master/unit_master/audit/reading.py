@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from unitfleet import names
-from unitfleet.api import AuditLine
+from unitfleet.accessapi import AuditLine
 
 MOST_LINES = 10_000
 PATH = "/v1/audit/search"

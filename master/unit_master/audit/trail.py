@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from unitfleet.api import AuditLine
+from unitfleet.accessapi import AuditLine
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from unit_master.cache import Cache
 from unit_master.secrets.plan import foreign
 from unitfleet import codec, keys
-from unitfleet.api import SecretOrder, SecretSet
+from unitfleet.accessapi import SecretOrder, SecretSet
 from unitfleet.errors import BadRecord, InvalidName, NotFound, OutcomeUnknown, Refused
 from unitfleet.model import Secret
 from unitfleet.problems import nearest

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from unit_master.identities import AGENT
 from unit_master.view import ClusterView
 from unitfleet import keys
-from unitfleet.api import SecretOnMachine, SecretView
+from unitfleet.accessapi import SecretOnMachine, SecretView
 from unitfleet.model import Secret, Wanted
 
 Need = tuple[str, str]

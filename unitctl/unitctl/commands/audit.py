@@ -12,7 +12,7 @@ from unitctl.context import Invocation
 from unitctl.render import Column, Style, json_line, moment, out, show, warn
 from unitctl.when import Moment
 from unitfleet import names
-from unitfleet.api import AuditLine
+from unitfleet.accessapi import AuditLine
 
 
 @click.command(short_help="Show who changed what.")

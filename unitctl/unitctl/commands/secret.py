@@ -12,7 +12,7 @@ from unitctl.client import connect
 from unitctl.context import Invocation
 from unitctl.failures import raise_all
 from unitctl.render import Column, Style, age, escape, moment, out, say, show
-from unitfleet.api import SecretView
+from unitfleet.accessapi import SecretView
 from unitfleet.errors import Refused, UnitfleetError
 from unitfleet.secretkey import MOST_BYTES
 

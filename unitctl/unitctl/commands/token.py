@@ -13,7 +13,7 @@ from unitctl.client import connect
 from unitctl.context import Invocation
 from unitctl.failures import raise_all
 from unitctl.render import Column, Style, age, escape, moment, out, say, show, span
-from unitfleet.api import TokenView
+from unitfleet.accessapi import TokenView
 from unitfleet.errors import UnitfleetError
 from unitfleet.model import Role
 
