@@ -16,7 +16,8 @@ from harness.eventually import eventually
 from harness.proxy import Proxy
 from harness.watching import take
 from unitfleet.errors import Compacted, OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
-from unitfleet.etcd.endpoint import Tls
+from unitfleet.etcd.endpoint import Endpoint, Failure, Tls
+from unitfleet.etcd.messages import WATCH, WatchRequest
 from unitfleet.etcd.store import EtcdStore
 from unitfleet.store import Delete, Put, absent
 
@@ -234,6 +235,18 @@ async def test_a_frozen_member_costs_a_waiting_write_no_more_than_a_watch(three:
         await store.put("/a", b"by another member")
         await store.close()
         await watching
+
+
+async def test_what_is_being_sent_on_a_stream_fails_when_the_connection_is_given_up(etcd: EtcdCluster) -> None:
+    endpoint = Endpoint(etcd.endpoints[0], None)
+    await endpoint.connect(5.0)
+    with endpoint.stream(WATCH, WatchRequest) as stream:
+        sending = asyncio.create_task(stream.write(WatchRequest()))
+        await asyncio.sleep(0)
+        await endpoint.drop()  # before gRPC has sent the headers
+        with pytest.raises(Failure):
+            async with asyncio.timeout(5):
+                await sending
 
 
 async def test_a_watch_that_comes_back_after_a_compaction_says_so(etcd: EtcdCluster) -> None:

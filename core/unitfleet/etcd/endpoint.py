@@ -83,11 +83,25 @@ class Stream:
     def __init__(self, endpoint: Endpoint, call: Any) -> None:
         self._endpoint = endpoint
         self._call = call
+        self._over = asyncio.Event()
+        call.add_done_callback(lambda _: self._over.set())
 
     async def write(self, request: Any) -> None:
-        """Send one message."""
+        """Send one message.
+
+        gRPC waits for ever where a call ends before its headers are sent, so the end of the call is waited for too.
+        """
+        sending = asyncio.ensure_future(self._call.write(request))
+        over = asyncio.ensure_future(self._over.wait())
         with _failures(self._endpoint.address, self._call):
-            await self._call.write(request)
+            try:
+                await asyncio.wait((sending, over), return_when=asyncio.FIRST_COMPLETED)
+                if not sending.done():
+                    raise Failure("the stream is over", maybe_done=True)
+                sending.result()
+            finally:
+                sending.cancel()
+                over.cancel()
 
     async def read(self) -> Any:
         """Wait for one message; must be the only reader, and when cancelled the stream is over."""
