@@ -386,7 +386,7 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError):
             sent = max(0, len(fleet.output.get(name, [])) - lines)
             while True:
-                written = fleet.output.get(name, [])
+                written = list(fleet.output.get(name, []))  # it grows meanwhile
                 for number, text in list(enumerate(written))[sent:]:
                     line = {"at": 1000.0 + number, "stream": "stdout", "text": text, "machine": "m1"}
                     self._chunk(msgspec.json.encode(line) + b"\n")

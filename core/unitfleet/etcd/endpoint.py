@@ -89,7 +89,7 @@ class Stream:
     async def write(self, request: Any) -> None:
         """Send one message.
 
-        gRPC waits for ever where a call ends before its headers are sent, so the end of the call is waited for too.
+        gRPC waits for ever where a call ends before its headers are sent, so its end is waited for too.
         """
         sending = asyncio.ensure_future(self._call.write(request))
         over = asyncio.ensure_future(self._over.wait())
