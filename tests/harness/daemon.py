@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
+from harness.freezing import freeze
+
 Spawn = Callable[[Sequence[str], IO[bytes]], "subprocess.Popen[bytes]"]
 
 
@@ -65,7 +67,8 @@ class Daemon:
 
     def pause(self) -> None:
         """Freeze it: connections stay open and nothing answers."""
-        self._signal(signal.SIGSTOP)
+        assert self._process is not None, f"{self.name} does not run"
+        freeze(self._process)
 
     def resume(self) -> None:
         """Let it go on after a pause."""

@@ -24,6 +24,7 @@ from typing import Any, Self
 import pytest
 
 from harness.eventually import eventually
+from harness.freezing import freeze
 from unitfleet import certificates, wholefile
 from unitfleet.certificates import Authority, Who
 from unitfleet.etcd.endpoint import Endpoint, Failure, Tls
@@ -152,7 +153,8 @@ class EtcdServer:
 
     def pause(self) -> None:
         """Freeze it: connections stay open and nothing answers."""
-        self._signal(signal.SIGSTOP)
+        assert self._process is not None, f"{self.name} does not run"
+        freeze(self._process)
 
     def resume(self) -> None:
         """Let a frozen member go on."""

@@ -106,11 +106,13 @@ class UnitCgroup:
         until = time.monotonic() + REMOVING_S
         for directory in self.directories:
             _remove(directory, until)
-        with _PARENTS:
-            for parent in dict.fromkeys(directory.parent for directory in self.directories):
-                for directory in (parent / SUPERVISORS, parent):
-                    with contextlib.suppress(OSError):  # other units are there
-                        directory.rmdir()
+        parents = tuple(dict.fromkeys(directory.parent for directory in self.directories))
+        while True:
+            with _PARENTS:
+                gone = all([_let_go(parent) for parent in parents])
+            if gone or time.monotonic() > until:
+                return
+            time.sleep(0.01)  # the last unit's supervisor is about to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,22 @@ def _enable(directory: Path, controllers: Collection[str]) -> None:
         for controller in controllers:
             with contextlib.suppress(OSError):
                 file.write_text(f"+{controller}")
+
+
+def _let_go(parent: Path) -> bool:
+    """Remove the groups above those of units once no unit is left; False while a supervisor is still in them."""
+    try:
+        with os.scandir(parent) as entries:
+            has_units = any(entry.is_dir() and entry.name != SUPERVISORS for entry in entries)
+        if not has_units:
+            with contextlib.suppress(FileNotFoundError):
+                (parent / SUPERVISORS).rmdir()
+            parent.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _remove(directory: Path, until: float) -> None:
