@@ -74,7 +74,9 @@ async def test_agents_of_two_versions_work_under_a_master_of_either(tree: Path, 
                 assert held is not None
                 keyed[name] = bool(codec.decode(held.value, Presence).public_key)
             assert keyed == {"m1": False, "m2": True}, "agents of the former version have no key"
-            assert (str(tree) in psutil.Process(cluster.masters[0].pid).environ().get("PYTHONPATH", "")) is bool(master)
+            assert (str(tree) in psutil.Process(cluster.masters[0].pid).environ().get("PYTHONPATH", "")) is bool(
+                master
+            )
 
             cluster.write("ticker.service", TICKS)
             cluster.write("sleeper@.service", "[Service]\nExecStart=/bin/sleep 100000\n[X-Fleet]\nSpread=rack\n")
