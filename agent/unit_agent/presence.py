@@ -82,6 +82,7 @@ class PresenceKeeper:
         self.away = ""  # why the lease could not be renewed, "" when it was
         self._renewed_at: float | None = None  # loop time of the last renewal that was answered
         self.warming = ""  # what this machine lacks before it takes new units; `rewrite` tells it
+        self.warm: tuple[str, ...] = ()  # images that this machine's settings name
         self._watch = Follower(
             store,
             self._key,
@@ -266,6 +267,7 @@ class PresenceKeeper:
             ttl_s=self._timings.ttl_s,
             public_key=facts.public_key,
             warming=self.warming,
+            warm=self.warm,
             policy=facts.policy,
         )
 

@@ -22,6 +22,7 @@ from unitfleet.names import validate_machine_name
 from unitfleet.policy import Policy
 from unitfleet.problems import BadValue
 from unitfleet.profiles import Profile
+from unitfleet.quadlet import image_reference
 from unitfleet.quantities import size
 from unitfleet.rates import rate
 from unitfleet.timespan import parse_finite
@@ -76,6 +77,7 @@ class AgentConfig:
     cgroupspy: bool = option("", "read control groups v1 by the package cgroupspy", False)
     starts_at_once: int = option("N", "units that are started at the same time", 8)
     pulls_at_once: int = option("N", "images that are pulled at the same time", 2)
+    warm: tuple[str, ...] = option("IMAGE,…", "images that this host holds before it takes units", ())
     warm_timeout: str = option("TIME", "a new host is ready after this long, warm or not", "10min")
     image_gc: int = option("PERCENT", "used of Docker's disk from which unused images are removed; 0: never", 80)
     image_gc_all: bool = option("", "remove unused images too that this agent has not pulled", False)
@@ -111,6 +113,8 @@ class AgentConfig:
         if self.image_gc and not 20 <= self.image_gc <= 99:
             raise InvalidConfig(f"cannot use image-gc: {self.image_gc} is not from 20 to 99", hint="0 for never")
         _ = self.warm_timeout_s
+        for image in self.warm:
+            _image(image)
         for name, percent in (("disk-full", self.disk_full), ("inodes-full", self.inodes_full)):
             if not 1 <= percent <= 100:
                 raise InvalidConfig(f"cannot use {name}: {percent} is no percentage", hint="1 to 100")
@@ -198,6 +202,14 @@ class AgentConfig:
     def may_use(self, driver: str) -> bool:
         """Tell whether this driver is asked for, by name or by auto."""
         return driver in self.drivers or "auto" in self.drivers
+
+
+def _image(text: str) -> None:
+    """Refuse what no registry could be asked for; raises `InvalidConfig`."""
+    try:
+        image_reference(text)
+    except BadValue as error:
+        raise InvalidConfig(f"cannot use warm: {error}") from error
 
 
 def _rate(name: str, text: str) -> int:

@@ -411,7 +411,7 @@ class ImageOnMachine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImageView(msgspec.Struct, frozen=True, kw_only=True):
-    """An image that machines are to hold: for `units`, or `ordered` by `images warm`, or both.
+    """An image that machines are to hold: for `units`, `ordered` by `images warm`, or by settings of machines.
 
     `image` is what is pulled: a reference, or the digest that is pinned; `names` are its references in unit texts.
     """
@@ -421,6 +421,7 @@ class ImageView(msgspec.Struct, frozen=True, kw_only=True):
     units: tuple[str, ...] = ()
     ordered: bool = False
     where: dict[str, str] = {}
+    by_settings: bool = False  # machines' own settings name it
     machines: tuple[ImageOnMachine, ...] = ()
 
 

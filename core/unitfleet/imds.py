@@ -41,11 +41,6 @@ class MetadataService:
         # Never through a proxy: the service is a neighbour, and it tells secrets.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def get(self, path: str) -> str:
-        """Return one fact, "" for one that it does not tell."""
-        status, text = self._ask(path)
-        return text if status < 300 else ""
-
     def find(self, path: str) -> str | None:
         """Return one fact, None when it says that there is none; raises `Silent` for whatever is neither."""
         status, text = self._ask(path)

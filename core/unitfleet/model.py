@@ -194,6 +194,7 @@ class Presence(Record, frozen=True, kw_only=True):
     ttl_s: float = 10.0
     public_key: str = ""  # what is sealed to it, this machine alone can open
     warming: str = ""  # what it still lacks before it takes new units: `2 of 5 images`
+    warm: tuple[str, ...] = ()  # images that its settings name for its warm set
     policy: Policy | None = None  # what units may ask of it; None: its host has none
 
 

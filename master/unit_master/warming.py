@@ -1,8 +1,8 @@
 """Which images each machine is to hold, and whose turn it is to pull them: pure functions of the view.
 
 A machine's *warm set* is what it would have to pull if the units that could be placed on it were: every launched
-unit's image, by pin, driver and metadata, and what `unitctl images warm` names. An image that is pinned for a
-unit's text stands there by its digest.
+unit's image, by pin, driver and metadata, what `unitctl images warm` names, and what its own settings do. An image
+that is pinned for a unit's text stands there by its digest.
 
 Turns keep a registry from being stormed. Of the machines that lack an image, as many may pull it at once as hold
 it already, and never less than `FIRST`: over n machines that takes about log2(n) waves. One that failed goes to
@@ -71,8 +71,12 @@ def plan_warm_sets(view: ClusterView) -> list[WarmSet]:
 
 def images_wanted(view: ClusterView, hosts: Iterable[Host]) -> dict[str, tuple[str, ...]]:
     """Return by machine the images that it is to hold, in order."""
-    needs = sorted(_needs(view), key=lambda need: need.image)
-    return {host.id: tuple(dict.fromkeys(need.image for need in needs if need.wants(host))) for host in hosts}
+    needs = _needs(view)
+
+    def of(host: Host) -> set[str]:
+        return {need.image for need in needs if need.wants(host)} | set(view.presence[host.id].value.warm)
+
+    return {host.id: tuple(sorted(of(host))) for host in hosts}
 
 
 def turns_of(view: ClusterView, wanted: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
@@ -116,6 +120,7 @@ def image_views(view: ClusterView, asked: str = "") -> list[ImageView]:
         units.setdefault(image, set()).add(name)
         written.setdefault(image, set()).add(reference)
     ordered = {entry.value.image: entry.value for entry in view.warm.values()}
+    settings = {image for machine in wanted for image in view.presence[machine].value.warm}
     images = {image for held in wanted.values() for image in held} | ordered.keys() | units.keys()
     return [
         ImageView(
@@ -124,6 +129,7 @@ def image_views(view: ClusterView, asked: str = "") -> list[ImageView]:
             units=tuple(sorted(units.get(image, ()))),
             ordered=image in ordered,
             where=dict(ordered[image].where) if image in ordered else {},
+            by_settings=image in settings,
             machines=tuple(
                 _on_machine(view, image, machine) for machine in sorted(wanted) if image in wanted[machine]
             ),

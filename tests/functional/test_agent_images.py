@@ -65,6 +65,14 @@ async def test_a_new_host_says_from_its_first_sign_of_life_that_it_is_not_warm(
         assert await warming(world) == "waits for the Docker Engine"
 
 
+async def test_a_host_tells_which_images_its_settings_name(world: World, tmp_path: Path) -> None:
+    async with an_agent(world, tmp_path, warm=("registry:5000/app:1",)):
+        await world.stands()
+        presence = await world.presence()
+        assert presence is not None
+        assert presence.warm == ("registry:5000/app:1",)
+
+
 async def test_a_host_that_does_not_become_warm_is_ready_after_a_stated_time_and_says_so(
     world: World, tmp_path: Path
 ) -> None:

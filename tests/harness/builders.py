@@ -77,6 +77,7 @@ def a_machine(
     known: bool = True,
     policy: Policy | None = None,
     public_key: str = "",
+    warm: tuple[str, ...] = (),
 ) -> Built:
     """Build a machine: roster (unless not `known`), presence (if `present` and not lost) and machine-spec.
 
@@ -111,6 +112,7 @@ def a_machine(
             capacity=capacity,
             policy=policy,
             public_key=public_key,
+            warm=warm,
         )
         records.append((keys.presence(machine), presence))
     if measured is not None:

@@ -65,6 +65,7 @@ class Host:
     def __init__(self, name: str, address: str, container: Any, network: Any) -> None:
         self.name = name
         self.address = address
+        self.is_on = True
         self._container = container
         self._network = network
 
@@ -138,16 +139,19 @@ class Host:
 
     def kill(self) -> None:
         """Cut the power: all that runs on the host ends at once; its disk stays."""
+        self.is_on = False
         self._container.kill()
         self._container.wait(timeout=30)
 
     def shut_down(self) -> None:
         """Switch the host off in good order: systemd stops what it has started."""
+        self.is_on = False
         self._container.stop(timeout=60)
 
     def start(self) -> None:
         """Switch the power on again."""
         self._container.start()
+        self.is_on = True
 
     def pause(self) -> None:
         """Freeze all that runs on the host."""
@@ -188,7 +192,7 @@ class Hosts:
             self._engine.api.import_image(
                 src=str(archive), repository=IMAGE.split(":")[0], tag=IMAGE.split(":")[1]
             )
-            pool = IPAMPool(subnet=f"{self._subnet}.0/24", gateway=f"{self._subnet}.1")
+            pool = IPAMPool(subnet=f"{self._subnet}.0/24", gateway=self.gateway)
             self._network = self._engine.networks.create(NETWORK, ipam=IPAMConfig(pool_configs=[pool]))
         except BaseException:
             self._stack.close()
@@ -201,14 +205,19 @@ class Hosts:
         self._stack.close()
 
     def create(
-        self, name: str, *, docker: bool = False, files: Mapping[str, bytes | str | Path] | None = None
+        self,
+        name: str,
+        *,
+        docker: bool = False,
+        files: Mapping[str, bytes | str | Path] | None = None,
+        secrets: Mapping[str, str] | None = None,
     ) -> Host:
-        """Make a host and switch it on. `files` are there before its first boot.
+        """Make a host and switch it on. `files` are there before its first boot, as `secrets` are, 0600.
 
         With `docker` its Docker Engine starts at boot. cloud-init runs where `files` hold a seed
         (/var/lib/cloud/seed/nocloud/…) or name a datasource (/etc/cloud/…).
         """
-        address = f"{self._subnet}.{10 + len(self._made)}"
+        address = self.next_address
         api = self._engine.api
         endpoint = api.create_endpoint_config(ipv4_address=address, aliases=[name])
         host_config = api.create_host_config(
@@ -217,6 +226,9 @@ class Hosts:
             cap_add=["SYS_ADMIN", "NET_ADMIN"],
             security_opt=["seccomp=unconfined"],
             network_mode=NETWORK,
+            # nobody knows names beyond the lab, unless a test serves that at the gateway: then it is known at once
+            dns=[self.gateway],
+            dns_opt=["timeout:1", "attempts:1"],
         )
         # /proc as it is on a host, for the Engine inside
         host_config |= {"MaskedPaths": [], "ReadonlyPaths": []}
@@ -234,6 +246,8 @@ class Hosts:
         container = self._engine.containers.get(made["Id"])
         self._made.append(container)
         _put(container, {**self._beforehand(len(self._made), docker=docker, files=files or {}), **(files or {})})
+        if secrets:
+            _put(container, secrets, 0o600)
         container.start()
         return Host(name, address, container, self._network)
 
@@ -245,6 +259,16 @@ class Hosts:
     def lab(self) -> Engines:
         """Return the lab that the hosts are in."""
         return self._lab
+
+    @property
+    def gateway(self) -> str:
+        """Return the lab's own address among the hosts: what `lab.run_in(0, …)` serves is there."""
+        return f"{self._subnet}.1"
+
+    @property
+    def next_address(self) -> str:
+        """Return the address of the host that is made next."""
+        return f"{self._subnet}.{10 + len(self._made)}"
 
     @property
     def _subnet(self) -> str:

@@ -26,14 +26,24 @@ _MANIFEST = re.compile(r'"GET (/v2/[^ ]+/manifests/[^ ]+) HTTP[^"]*" 200')
 
 
 class Registry:
-    """A registry at 127.0.0.1 in the network of one host. Those that share a `folder` have the same images."""
+    """A registry at 127.0.0.1 in the network of one host, or wider. Those of one `folder` have the same images."""
 
-    def __init__(self, lab: Engines, host: int, folder: Path, *, port: int = PORT, password: bool = False) -> None:
+    def __init__(
+        self,
+        lab: Engines,
+        host: int,
+        folder: Path,
+        *,
+        port: int = PORT,
+        password: bool = False,
+        listen: str = "127.0.0.1",
+    ) -> None:
         self._lab = lab
         self._host = host
         self._folder = folder
         self._password = password
         self._process: subprocess.Popen[bytes] | None = None
+        self._listen = f"{listen}:{port}"
         self.address = f"127.0.0.1:{port}"
         self.log = folder / f"access-{host}-{port}.log"
 
@@ -46,7 +56,7 @@ class Registry:
             "version": "0.1",
             "log": {"level": "warn"},
             "storage": {"filesystem": {"rootdirectory": str(self._folder / "data")}},
-            "http": {"addr": self.address},
+            "http": {"addr": self._listen},
         }
         if self._password:
             (self._folder / "htpasswd").write_text(f"{USER}:{_HASH}\n")

@@ -285,6 +285,36 @@ def test_without_the_service_a_host_boots_all_the_same(tmp_path: Path, capsys: C
     assert tomllib.loads((tmp_path / "etc/unitfleet/agent.toml").read_text())["metadata"] == EC2
 
 
+@pytest.mark.parametrize("name_from", ["hostname", "instance-id"])
+@pytest.mark.parametrize("faults", [{}, dict.fromkeys(FACTS, 503)], ids=["not there", "answers 503"])
+def test_a_host_keeps_its_ec2_metadata_when_its_cloud_says_nothing_at_a_later_boot(
+    tmp_path: Path, capsys: Capture, name_from: str, faults: Mapping[str, int]
+) -> None:
+    orders = tmp_path / "bootstrap.toml"
+    orders.write_text(
+        f'role = "agent"\nec2-metadata = true\nname-from = "{name_from}"\n[agent]\netcd = ["10.0.0.1:2379"]\n'
+    )
+    settings, id = tmp_path / "etc/unitfleet/agent.toml", tmp_path / "var/lib/cloud/data/instance-id"
+    id.parent.mkdir(parents=True)
+    id.write_text("i-0abc\n")
+    with serve(Imds({**FACTS, **TAGS})) as service:
+        boot = ("bootstrap", "apply", str(orders), "--root", str(tmp_path), "--imds", service.address)
+        assert run(boot) == 0
+        first = settings.read_text()
+        assert tomllib.loads(first)["metadata"] == {**EC2, "role": "adserver"}
+        id.write_text("iid-datasource-none\n")  # cloud-init finds no cloud, either
+        service.faults = faults
+        if faults:
+            assert run(boot) == 0
+    if not faults:
+        assert run(boot) == 0
+    assert settings.read_text() == first
+    assert "note: what EC2 said at a former boot holds" in capsys.readouterr().err
+    id.write_text("i-0def\n")  # made of an image of the first one
+    assert run(boot) == 0
+    assert "metadata" not in tomllib.loads(settings.read_text())
+
+
 class Dns:
     """A resolver that knows some records."""
 

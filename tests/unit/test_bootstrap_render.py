@@ -81,6 +81,13 @@ def test_a_cluster_is_one_text_that_each_host_reads_for_itself(capsys: Capture) 
         assert "unitctl bootstrap apply /etc/unitfleet/bootstrap.toml" in file_of(user_data, path)
 
 
+def test_an_agent_is_told_itself_which_images_it_is_to_hold(capsys: Capture) -> None:
+    warm = ("--warm", "registry:5000/adserver:4", "--warm", "registry:5000/base:1")
+    user_data = rendered(capsys, *AGENT, *warm)
+    told = tomllib.loads(file_of(user_data, "/etc/unitfleet/agent.toml"))
+    assert told["warm"] == ["registry:5000/adserver:4", "registry:5000/base:1"]
+
+
 @pytest.mark.parametrize("more", [("--ec2-metadata",), ("--name-from", "instance-id")], ids=" ".join)
 def test_what_only_the_host_can_know_is_left_to_the_host(capsys: Capture, more: tuple[str, ...]) -> None:
     user_data = rendered(capsys, *AGENT, *more)
@@ -154,7 +161,8 @@ def test_more_than_ec2_takes_is_refused_with_its_size(capsys: Capture) -> None:
         ((*AGENT, "--set", "etcd.max-wals=3"), "settings of etcd in the role agent"),
         ((*AGENT, "--metadata", "role"), "'role' is not key=value"),
         ((*AGENT, "--metadata", "a=1,a=2"), "a has two values"),
-        ((*AGENT, "--warm", "registry/a:1"), "cannot warm images on an agent"),
+        ((*AGENT, "--warm", "No Image"), "is no image reference"),
+        ((*AGENT, "--set", "agent.join=ufj1.x", "--set", "agent.join-file=/etc/unitfleet/join"), "it is a secret"),
         ((*AGENT, "--package", "./unitfleet.deb"), "neither an absolute path on the host nor"),
         ((*AGENT, "--package", "https://u:p@h/x.deb"), "it carries credentials"),
         ((*AGENT, "--package", "https://h/x.deb#sha256=1"), "is no checksum"),

@@ -44,6 +44,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "cgroupspy": ([True], ["maybe"]),
     "starts-at-once": ([1], [0]),
     "pulls-at-once": ([1], [0]),
+    "warm": ([["registry:5000/app:1"], []], [["No Image"], 7]),
     "warm-timeout": (["10min", "0"], ["soon", "infinity"]),
     "image-gc": ([0, 20, 99], [1, 19, 100]),
     "image-gc-all": ([False], [[]]),

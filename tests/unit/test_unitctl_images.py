@@ -90,6 +90,12 @@ def test_a_fleet_of_many_machines_is_counted(api: Api, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.splitlines()[1].endswith("7 of 9   1 pulling, 1 waiting")
 
 
+def test_an_image_that_settings_of_machines_name_says_so(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    api.answers = (ImageView(image=APP, by_settings=True, machines=(on("m1", "held"),)),)
+    assert run(["images", "ls"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split("  ")[1:] == ["settings of machines", "held"]
+
+
 def test_json_holds_all_of_it(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["images", "ls", "-o", "json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -90,6 +90,15 @@ def test_an_ordered_image_is_warmed_on_the_machines_with_its_metadata() -> None:
     assert wanted(*machines, a_warm(APP, pool="web")) == {"m1": (APP,), "m2": (APP,), "m3": ()}
 
 
+def test_an_image_that_a_machines_own_settings_name_is_warmed_there_alone() -> None:
+    told, other = a_machine("m1", warm=(APP,)), a_machine("m2")
+    assert wanted(told, other) == {"m1": (APP,), "m2": ()}
+    assert wanted(told, other, a_container()) == {"m1": (APP,), "m2": (APP,)}
+    (shown,) = image_views(a_view(told, other, a_record(keys.warm_set("m1"), WarmSet(id="m1", images=(APP,)))))
+    assert (shown.image, shown.by_settings, shown.ordered) == (APP, True, False)
+    assert [machine.machine for machine in shown.machines] == ["m1"]
+
+
 def test_a_machine_without_docker_or_that_is_away_is_told_nothing() -> None:
     machines = a_machine("m1", drivers=("process",)), a_machine("m2", present=False)
     assert wanted(*machines, a_container()) == {}

@@ -48,6 +48,7 @@ class ImagesDuty:
         self._unsaved = asyncio.Event()  # the record has news
         self._began: float | None = None  # when this host began to become warm (loop time)
         self.warmer = Warmer(context.store, self._id, random.SystemRandom(), self._judge, self._missed)
+        self._agent.presence.warm = self._config.warm
         if self._waits_to_be_warm():
             self._agent.presence.warming = lacks(None, "", self.warmer.seen())
 

@@ -150,8 +150,8 @@ def checked(plan: HostPlan) -> HostPlan:
         raise InvalidConfig(f"cannot use {both[0]}.etcd: in the role cluster the members are etcd's endpoints")
     if plan.role is Role.AGENT and plan.warm:
         raise InvalidConfig(
-            "cannot warm images on an agent: masters keep the list of what is warm",
-            hint="give --warm to the role master or cluster, or say unitctl images warm REF later",
+            "cannot use warm in the role agent: it is for masters, who are told of images for all machines",
+            hint="warm of the table agent names images for this host",
         )
     return plan
 

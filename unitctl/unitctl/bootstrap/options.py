@@ -45,7 +45,12 @@ _OPTIONS = (
         is_flag=True,
         help="Add the instance's id, type, zone, region and tags, and drain the host when EC2 is to end it.",
     ),
-    click.option("--warm", metavar="IMAGE", multiple=True, help="Let machines hold an image; repeat for more."),
+    click.option(
+        "--warm",
+        metavar="IMAGE",
+        multiple=True,
+        help="An image that the host holds before it takes units (agent), or all machines do; repeat for more.",
+    ),
     click.option(
         "--package",
         metavar="URL|PATH",
@@ -143,7 +148,7 @@ def _plan(options: Mapping[str, Any]) -> HostPlan:
         "srv": options["srv"],
         "name-from": options["name_from"],
         "ec2-metadata": options["ec2_metadata"],
-        "warm": list(options["warm"]),
+        "warm": [] if role == "agent" else list(options["warm"]),
         **tables,
     }
     return hostplan.from_table({key: value for key, value in said.items() if value})
@@ -159,6 +164,8 @@ def _tables(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if options[name]:
             key = name.replace("_", "-")
             tables["agent"][key] = AGENT.read(key, options[name])
+    if options["role"] == "agent" and options["warm"]:
+        tables["agent"]["warm"] = AGENT.read("warm", list(options["warm"]))
     for text in options["settings"]:
         daemon, key, value = read_setting(text)
         tables[daemon][key] = value

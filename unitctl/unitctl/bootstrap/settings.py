@@ -20,6 +20,7 @@ from unitfleet.listening import split_address
 from unitfleet.names import validate_machine_name
 from unitfleet.problems import BadValue, nearest
 from unitfleet.profiles import Profile
+from unitfleet.quadlet import image_reference
 from unitfleet.rates import rate
 from unitfleet.timespan import parse_finite
 
@@ -205,6 +206,11 @@ def _sinks(words: Sequence[str]) -> None:
             raise BadValue("it carries credentials, and user-data is read by everybody on the host")
 
 
+def _images(words: Sequence[str]) -> None:
+    for word in words:
+        image_reference(word)
+
+
 def _no_token(text: str) -> None:
     if text:
         raise BadValue("it is a secret, and user-data and settings are read by everybody on the host")
@@ -309,6 +315,7 @@ AGENT = Daemon(
         "cgroupspy": Setting(bool),
         "starts-at-once": Setting(int, _at_least(1)),
         "pulls-at-once": Setting(int, _at_least(1)),
+        "warm": Setting(tuple, _images),
         "warm-timeout": Setting(str, _time, "10min, or 0 not to wait"),
         "image-gc": Setting(int, _within(20, 99, besides=0), "0 for never"),
         "image-gc-all": Setting(bool),

@@ -53,8 +53,9 @@ _REF = click.argument("reference", metavar="REF", type=Reference())
 def command() -> None:
     """Show which machines hold which images, and let them hold more.
 
-    A machine's warm set is what the units that could run there need, and what `images warm` names. A new machine
-    takes containers once it holds its warm set. REF is [registry/]name[:tag][@sha256:…].
+    A machine's warm set is what the units that could run there need, and what `images warm` or its agent's own
+    settings name. A new machine takes containers once it holds its warm set. REF is
+    [registry/]name[:tag][@sha256:…].
     """
 
 
@@ -184,6 +185,8 @@ def _for(image: ImageView) -> str:
     if image.ordered:
         where = ",".join(f"{key}={value}" for key, value in sorted(image.where.items()))
         shown.append(f"warm {where}".strip())
+    if image.by_settings:
+        shown.append("settings of machines")
     return "; ".join(shown)
 
 

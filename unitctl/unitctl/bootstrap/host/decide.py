@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from unitctl.bootstrap.host import etcd
+from unitctl.bootstrap.host import etcd, remembered
 from unitctl.bootstrap.host.etcd import EtcdFacts
+from unitctl.bootstrap.host.remembered import Remembered
 from unitctl.bootstrap.hostplan import PRIVATE, PUBLIC, HostPlan, NameFrom, Role
 from unitctl.bootstrap.render import AGENT_FILE, AGENT_SERVICE, MASTER_FILE, MASTER_SERVICE
 from unitctl.bootstrap.settings import AGENT, MASTER, Value
@@ -112,6 +113,9 @@ def decide(plan: HostPlan, facts: Facts) -> Decision:
     member = etcd.member(own, members, plan.etcd, facts.etcd) if own else None
     if member is not None and not member.held:
         files.append(Write(etcd.FILE, member.environment, f"{own} is on the list of members; {member.why}"))
+    if facts.instance_id and (facts.ec2 or plan.name_from is NameFrom.INSTANCE_ID):
+        kept = Remembered(facts.instance_id, facts.ec2)
+        files.append(Write(remembered.PATH, kept.write(), "for a boot at which EC2 says nothing"))
     if is_master:
         settings = _settings(plan.master, facts, endpoints, _name(plan, facts, []))
         files.append(

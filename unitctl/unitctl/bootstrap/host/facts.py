@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unitctl.bootstrap.host import imds, srv
+from unitctl.bootstrap.host import imds, remembered, srv
 from unitctl.bootstrap.host.decide import ENVIRONMENT, Facts, own_place
 from unitctl.bootstrap.host.etcd import DATA, FILE, EtcdFacts, Listed, bracketed
+from unitctl.bootstrap.host.remembered import told_by_cloud_init
 from unitctl.bootstrap.hostplan import HostPlan, NameFrom
 from unitctl.render import say
 
@@ -25,7 +26,7 @@ _STATE = re.compile(r'^ETCD_INITIAL_CLUSTER_STATE="?(\w+)"?$', re.MULTILINE)
 
 def gather(plan: HostPlan, root: Path, imds_address: str) -> Facts:
     """Return the facts that the orders ask for, and say what could not be learnt."""
-    instance_id = _text(root / _INSTANCE).strip()
+    instance_id = told_by_cloud_init(_text(root / _INSTANCE))
     unnamed = plan.name_from is NameFrom.INSTANCE_ID and not instance_id
     instance = imds.Instance()
     if plan.ec2_metadata or plan.needs_addresses or unnamed:
@@ -33,13 +34,18 @@ def gather(plan: HostPlan, root: Path, imds_address: str) -> Facts:
         for note in (instance.absent, f"tags that can be no metadata: {', '.join(instance.skipped)}"):
             if note and not note.endswith(": "):
                 say(f"note: {note}")
+    kept = remembered.Remembered()
+    if instance.absent:
+        kept = remembered.read(_text(root / remembered.PATH.lstrip("/")), instance.instance_id or instance_id)
+        if kept.metadata:
+            say("note: what EC2 said at a former boot holds")
     addresses = _own_addresses()
     facts = Facts(
         addresses=addresses,
         private=instance.private or _outward() or next(iter(addresses), ""),
         public=instance.public,
-        instance_id=instance_id or instance.instance_id,
-        ec2=instance.metadata,
+        instance_id=instance_id or instance.instance_id or kept.instance_id,
+        ec2={**kept.metadata, **instance.metadata},
         members=srv.find(plan.srv) if plan.srv else (),
         texts={path: text for path in (*plan.fill_in, ENVIRONMENT) if (text := _text(root / path.lstrip("/")))},
     )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from unitctl.bootstrap.settings import metadata_pair
-from unitfleet.imds import ADDRESS, PATIENCE_S, Absent, MetadataService
+from unitfleet.imds import ADDRESS, PATIENCE_S, Absent, MetadataService, Silent
 from unitfleet.problems import BadValue
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What the service says. `absent`: why it says nothing; `skipped`: tags that can be no metadata."""
+    """What the service says. `absent`: why it left a question open; `skipped`: tags that can be no metadata."""
 
     metadata: Mapping[str, str] = field(default_factory=dict)
     instance_id: str = ""
@@ -25,29 +25,40 @@ class Instance:
 
 def ask(address: str = ADDRESS, patience_s: float = PATIENCE_S) -> Instance:
     """Ask for what is known of this instance; a service that is not there is told, no failure."""
-    service = MetadataService(address, patience_s)
+    service, unanswered = MetadataService(address, patience_s), list[str]()
+
+    def get(path: str) -> str:
+        try:
+            return service.find(path) or ""
+        except Absent:
+            raise
+        except Silent as error:
+            unanswered.append(str(error))
+            return ""
+
     try:
-        zone = service.get("placement/availability-zone")
+        zone = get("placement/availability-zone")
         facts = {
-            "instance-id": service.get("instance-id"),
-            "instance-type": service.get("instance-type"),
+            "instance-id": get("instance-id"),
+            "instance-type": get("instance-type"),
             "zone": zone,
-            "region": service.get("placement/region") or zone.rstrip("abcdefghijklmnopqrstuvwxyz"),
+            "region": get("placement/region") or zone.rstrip("abcdefghijklmnopqrstuvwxyz"),
         }
-        tags, skipped = _tags(service)
-        private, public = service.get("local-ipv4"), service.get("public-ipv4")
+        tags, skipped = _tags(get)
+        private, public = get("local-ipv4"), get("public-ipv4")
     except Absent as error:
         return Instance(absent=str(error))
     known = {key: value for key, value in facts.items() if value}
-    return Instance({**tags, **known}, facts["instance-id"], private, public, skipped=skipped)
+    absent = next(iter(unanswered), "")
+    return Instance({**tags, **known}, facts["instance-id"], private, public, absent, skipped)
 
 
-def _tags(service: MetadataService) -> tuple[dict[str, str], tuple[str, ...]]:
+def _tags(get: Callable[[str], str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """The instance's tags, where its metadata options serve them."""
     found: dict[str, str] = {}
     skipped = []
-    for key in service.get("tags/instance").splitlines():
-        value = service.get(f"tags/instance/{quote(key.strip())}")
+    for key in get("tags/instance").splitlines():
+        value = get(f"tags/instance/{quote(key.strip())}")
         try:
             name, text = metadata_pair(f"{key.strip()}={value}")
         except BadValue:
