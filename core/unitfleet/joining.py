@@ -31,6 +31,9 @@ MAX_ANSWER = 64 * 1024
 TOO_MANY = 429
 """Many hosts behind one address join at once: not a no, but later."""
 
+NOT_YET = "not_yet"
+"""An agent of our id is still there: it ends, or its presence does."""
+
 
 class JoinRefused(Refused):
     """A master said no: asking again says no again."""
@@ -157,7 +160,7 @@ def _post(endpoint: str, path: str, body: bytes, context: ssl.SSLContext) -> byt
         told = msgspec.json.decode(raw, type=ErrorBody)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise StoreUnavailable(f"it answered {answer.status}") from None
-    if answer.status >= 500 or answer.status == TOO_MANY:
+    if answer.status >= 500 or answer.status == TOO_MANY or told.code == NOT_YET:
         raise StoreUnavailable(told.message, hint=told.hint)
     raise JoinRefused(told.message, hint=told.hint or None)
 

@@ -15,7 +15,7 @@ from unit_master.archive.query import EVER, MOST_LINES, Query
 from unitfleet import names
 from unitfleet.api import LogLine
 from unitfleet.joinapi import Role
-from unitfleet.shipped import GAP, decode
+from unitfleet.shipped import GAP, decode, fault
 
 LINES = 1000
 MAX_INGEST = 16 * 1024 * 1024
@@ -48,6 +48,9 @@ async def ingest(request: web.Request) -> web.Response:
         lines = await asyncio.to_thread(lambda: [decode(line) for line in raw.split(b"\n") if line])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ApiError("invalid_request", f"cannot read the lines: {error}") from error
+    for at, odd in enumerate(lines, 1):
+        if why := fault(odd):
+            raise ApiError("invalid_request", f"cannot store line {at} of {len(lines)}: {why}")
     asking = certified.peer(request)
     if asking is not None and asking.role == Role.AGENT:
         others = sorted({line.machine for line in lines} - {asking.name})

@@ -159,7 +159,7 @@ def items(backend: Backend, found: list[Any] | tuple[Any, ...]) -> web.Response:
 async def backend_at_revision(request: web.Request) -> Backend:
     """Return the backend once its cache has seen `?min_revision=`, and everything when there is none."""
     backend = request.app[BACKEND]
-    await backend.cache.wait_for(number(request, "min_revision", 0), CATCH_UP_S)
+    await backend.cache.wait_for_asked(number(request, "min_revision", 0), CATCH_UP_S)
     return backend
 
 

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from unit_master.api import certified
 from unit_master.api.backend import BACKEND, ApiError, Backend, answer, body, items
-from unit_master.joins import Joins, NotNow, TokenRefused
+from unit_master.identities import WINDOW_S
+from unit_master.joins import InTheWay, Joins, NotNow, TokenRefused, TooMany
 from unitfleet.api import Revision
 from unitfleet.joinapi import JoinRequest, JoinTokenWish, RenewRequest, Role
 
@@ -87,5 +88,9 @@ async def _told(doing: Awaitable[T]) -> T:
         return await doing
     except TokenRefused as error:
         raise ApiError("denied", error.message, error.hint or "") from error
+    except TooMany as error:
+        raise ApiError("too_many", error.message, error.hint or "", {"Retry-After": f"{WINDOW_S:.0f}"}) from error
+    except InTheWay as error:
+        raise ApiError("not_yet", error.message, error.hint or "") from error
     except NotNow as error:
         raise ApiError("busy", error.message, error.hint or "") from error
