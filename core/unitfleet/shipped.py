@@ -54,6 +54,3 @@ def fault(line: ShippedLine) -> str | None:
 
 encode = msgspec.json.Encoder().encode
 """Write a line as JSON, without a newline."""
-
-decode = msgspec.json.Decoder(ShippedLine).decode
-"""Read a line; raises `msgspec.MsgspecError`."""

@@ -134,8 +134,9 @@ async def test_who_may_fill_it_and_what_is_refused(tmp_path: Path) -> None:
         assert (await one.ingest(lines(1, 1), key="another"))[0] == 401
         assert (await one.ingest(lines(1, 1), key=TOKEN))[0] == 200
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
-            async with session.post(f"{one.address}/v1/ingest/logs", data=b"no line\n") as response:
-                assert response.status == 400
+            for raw in (b"no line\n", b'{"x":' + b"[" * 100_000, b'{"unit":"\xff"}'):
+                async with session.post(f"{one.address}/v1/ingest/logs", data=raw) as response:
+                    assert response.status == 400
             async with session.get(f"{one.address}/v1/units") as response:
                 assert response.status == 401, "the cluster's key opens the archive, and nothing else"
         for query in ({"grep": "("}, {"since": "yesterday"}, {"unit": "[a"}, {"limit": "many"}):

@@ -32,6 +32,7 @@ from unit_master.metrics import MasterMetrics
 from unit_master.orders import Orders
 from unit_master.peers import Peers
 from unit_master.secrets.keep import Secrets
+from unitfleet import foreign
 from unitfleet.api import ErrorBody, Items
 from unitfleet.errors import UnitfleetError
 from unitfleet.tls import Peer
@@ -202,8 +203,8 @@ async def body(request: web.Request, kind: type[T]) -> T:
             "unsupported_media", f"cannot read a body of type {request.content_type}", "send application/json"
         )
     try:
-        return msgspec.json.decode(await request.read(), type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return foreign.decode(await request.read(), kind)
+    except msgspec.MsgspecError as error:
         raise ApiError("invalid_request", f"cannot read the body: {error}") from error
 
 

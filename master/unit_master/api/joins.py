@@ -12,6 +12,7 @@ from unit_master.api import certified
 from unit_master.api.backend import BACKEND, ApiError, Backend, answer, body, items
 from unit_master.identities import WINDOW_S
 from unit_master.joins import InTheWay, Joins, NotNow, TokenRefused, TooMany
+from unitfleet import foreign
 from unitfleet.api import Revision
 from unitfleet.joinapi import JoinRequest, JoinTokenWish, RenewRequest, Role
 
@@ -54,8 +55,8 @@ async def join(request: web.Request) -> web.Response:
 def may_be_let_in(backend: Backend, raw: bytes) -> bool:
     """Tell whether a request to join is for a token that is known here. The store decides, and may know others."""
     try:
-        wish = msgspec.json.decode(raw, type=JoinRequest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        wish = foreign.decode(raw, JoinRequest)
+    except msgspec.MsgspecError:
         return False
     return backend.joins is not None and wish.id in backend.cache.view.join_tokens
 
