@@ -33,22 +33,16 @@ NAMES = (
     "",
     "a/b",
 )
-WORDS = (
-    *(
-        "specs",
-        "units",
-        "pins",
-        "pending",
-        "placements",
-        "states",
-        "machines",
-        "machine-spec",
-        "roster",
-        "resources",
+WORDS = {
+    1: ("epoch", "cluster", "leader", "brake", "protection"),
+    2: (
+        *("specs", "units", "pins", "pending", "machines", "machine-spec", "roster", "resources", "warm", "kinds"),
+        *("warm-set", "images", "masters", "tokens", "token-names", "join", "secrets", "fence"),
     ),
-    *("warm", "warm-set", "images", "masters", "tokens", "token-names", "join", "identities", "secrets", "sealed"),
-    *("fence", "events", "history", "epoch", "cluster", "leader", "brake", "protection", "kinds"),
-)
+    3: ("placements", "states", "identities", "sealed", "events", "history", "history"),
+}
+"""Kinds of keys, by how many words a key of them has."""
+
 ODD: tuple[Any, ...] = (
     None,
     True,
@@ -79,9 +73,15 @@ def records() -> SearchStrategy[Record]:
 
 def raw_records() -> SearchStrategy[tuple[str, bytes]]:
     """Return keys and values: whole ones, with odd fields, deep, torn, or no JSON at all."""
-    named = st.tuples(st.sampled_from(WORDS), st.lists(st.sampled_from(NAMES), max_size=3))
-    key = named.map(lambda drawn: keys.PREFIX + "/".join((drawn[0], *drawn[1])))
+    words = st.sampled_from([(word, length) for length, some in WORDS.items() for word in some])
+    more = st.sampled_from([0, 0, 0, 0, -1, 1])
+    names = st.lists(st.sampled_from(NAMES), min_size=3, max_size=3)
+    key = st.tuples(words, more, names).map(lambda drawn: _key(*drawn))
     return st.tuples(key, records(), st.integers(0, 1 << 32)).map(lambda drawn: _spoilt(*drawn))
+
+
+def _key(word: tuple[str, int], more: int, names: list[str]) -> str:
+    return keys.PREFIX + "/".join((word[0], *names[: max(0, word[1] - 1 + more)]))
 
 
 def _spoilt(key: str, record: Record, chance: int) -> tuple[str, bytes]:
@@ -93,6 +93,8 @@ def _spoilt(key: str, record: Record, chance: int) -> tuple[str, bytes]:
     fields: dict[str, Any] = json.loads(raw)
     for name in rng.sample(sorted(fields), min(len(fields), rng.randint(0, 3))):
         fields[name] = rng.choice((*ODD, *NAMES))
+    if rng.random() < 0.3:
+        fields["newer"] = rng.choice(ODD)
     raw = json.dumps(fields).encode()
     match rng.randint(0, 9):
         case 0:
@@ -104,8 +106,3 @@ def _spoilt(key: str, record: Record, chance: int) -> tuple[str, bytes]:
         case 2:
             return key, raw[: rng.randrange(len(raw))]
     return key, raw
-
-
-def of_kind(key: str) -> str:
-    """Return the first word of a key."""
-    return keys.split(key)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from unitfleet.store import Batch, Event, EventKind, KeyValue
 TOP = Path(__file__).parents[2]
 SAMPLES = sorted((TOP / "tests/unit/unitfiles").iterdir()) + sorted((TOP / "units").iterdir())
 UNITS = [path.read_text() for path in SAMPLES if path.is_file()]
+UNITS += ["", "[Service]\nExecStart=/bin/true\n", "[X-Fleet]\nGlobal=yes", "[Container]\nImage=a"]
 LINES = [
     *(f"{key}=" for key in sorted(PROCESS_SERVICE | CONTAINER_KEYS | XFLEET_KEYS)),
     *("[Service]", "[Container]", "[X-Fleet]", "[Unit]", "[Install]", "[Socket]", "[", "]", "=", "\\", "#", ";"),
@@ -99,7 +101,10 @@ def test_any_key_and_value_is_a_record_or_named_as_unreadable_and_goes_without_a
             except BadRecord as error:
                 assert str(error).startswith(f"cannot read {key}: ")
             else:
-                assert codec.decode(codec.encode(record), kind) == record
+                again = codec.encode(record)
+                assert codec.decode(again, kind) == record
+                newer = json.loads(raw).keys() - {*kind.__struct_fields__}
+                assert newer <= json.loads(again).keys(), "what a newer version wrote is kept"
         happened(view, EventKind.PUT, key, raw)
         assert view.revisions.keys() == {key}
         happened(view, EventKind.DELETE, key, b"")
