@@ -34,6 +34,7 @@ STORIES = frozenset(
         "test_log_shipping.py",
         "test_logs.py",
         "test_net_cluster.py",
+        "test_openapi_roles.py",
         "test_policy.py",
         "test_secrets_cluster.py",
         "test_termination.py",

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from unitfleet import foreign
 from unitfleet.errors import BadRecord
 from unitfleet.model import Record
 
@@ -24,13 +25,13 @@ def encode(record: Record) -> bytes:
 def decode(raw: bytes, kind: type[R], key: str = "") -> R:
     """Read a record; raises `BadRecord` naming `key` when the value is not one."""
     try:
-        fields = msgspec.json.decode(raw)
-        if not isinstance(fields, dict) or not isinstance(fields.pop("v", None), int):
+        fields = foreign.decode(raw, dict)
+        if not isinstance(fields.pop("v", None), int):
             raise BadRecord(f"cannot read {key or kind.__name__}: not a versioned record")
         known = set(kind.__struct_fields__)
         extra = {name: fields.pop(name) for name in list(fields) if name not in known}
         if extra:
             fields["extra"] = extra
         return msgspec.convert(fields, kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except msgspec.MsgspecError as error:
         raise BadRecord(f"cannot read {key or kind.__name__}: {error}") from error

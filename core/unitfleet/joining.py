@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from unitfleet import certificates, identity, wholefile
+from unitfleet import certificates, foreign, identity, wholefile
 from unitfleet.api import ErrorBody
 from unitfleet.errors import Refused, StoreUnavailable, UnitfleetError
 from unitfleet.joinapi import JOINED, JoinAnswer, JoinRequest, RenewAnswer, RenewRequest, Role
@@ -30,6 +30,9 @@ ANSWER_S = 10.0
 MAX_ANSWER = 64 * 1024
 TOO_MANY = 429
 """Many hosts behind one address join at once: not a no, but later."""
+
+NOT_YET = "not_yet"
+"""An agent of our id is still there: it ends, or its presence does."""
 
 
 class JoinRefused(Refused):
@@ -85,7 +88,7 @@ def join(directory: Path, token: JoinToken, role: Role, name: str, hosts: tuple[
         try:
             ca = fetch_ca(host, port, token.ca)
             raw = _post(endpoint, JOIN_PATH, body, client_context(Files(), ca=ca))
-            answer = msgspec.json.decode(raw, type=JoinAnswer)
+            answer = foreign.decode(raw, JoinAnswer)
         except (OSError, http.client.HTTPException, msgspec.MsgspecError, StoreUnavailable) as error:
             reasons.append(f"{endpoint}: {_why(error)}")
             continue
@@ -115,7 +118,7 @@ def renew(files: Files, endpoints: Sequence[str]) -> bytes:
     for endpoint in endpoints:
         try:
             raw = _post(endpoint, RENEW_PATH, body, client_context(files))
-            certificate = msgspec.json.decode(raw, type=RenewAnswer).certificate.encode()
+            certificate = foreign.decode(raw, RenewAnswer).certificate.encode()
         except (OSError, http.client.HTTPException, msgspec.MsgspecError, StoreUnavailable) as error:
             reasons.append(f"{endpoint}: {_why(error)}")
             continue
@@ -154,10 +157,10 @@ def _post(endpoint: str, path: str, body: bytes, context: ssl.SSLContext) -> byt
     if answer.status < 300:
         return raw
     try:
-        told = msgspec.json.decode(raw, type=ErrorBody)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        told = foreign.decode(raw, ErrorBody)
+    except msgspec.MsgspecError:
         raise StoreUnavailable(f"it answered {answer.status}") from None
-    if answer.status >= 500 or answer.status == TOO_MANY:
+    if answer.status >= 500 or answer.status == TOO_MANY or told.code == NOT_YET:
         raise StoreUnavailable(told.message, hint=told.hint)
     raise JoinRefused(told.message, hint=told.hint or None)
 

@@ -11,7 +11,9 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -20,8 +22,10 @@ from unitfleet.errors import InvalidConfig
 PREFIX = "ufj1."
 SECRET_BYTES = 24
 ID_BYTES = 5
+CA_BYTES = 32
 _SUM = 4
 
+_ID = re.compile(r"[0-9A-Za-z]{1,64}")
 _HINT = "copy it whole, or make a new one: unitctl machines join-token"
 
 
@@ -63,8 +67,13 @@ def read(text: str) -> JoinToken:
         endpoints, ca, token_id, secret = msgspec.msgpack.decode(
             content, type=tuple[tuple[str, ...], bytes, str, bytes]
         )
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise InvalidConfig("cannot read the join token: it is of another version", hint=_HINT) from None
+        whole = len(ca) == CA_BYTES and len(secret) == SECRET_BYTES and _ID.fullmatch(token_id)
+        hosts = [urlsplit(endpoint) for endpoint in endpoints]
+        leads = all(host.scheme == "https" and host.hostname and (host.port or 443) for host in hosts)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):  # ValueError: an address that is none
+        whole = leads = False
+    if not (whole and leads):
+        raise InvalidConfig("cannot read the join token: it is of another version", hint=_HINT)
     return JoinToken(endpoints=endpoints, ca=ca.hex(), id=token_id, secret=secret.hex())
 
 

@@ -35,8 +35,22 @@ class ShippedLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return f"{self.machine}/{self.unit}/{self.seq}"
 
 
+LATEST = 253_402_214_400.0
+"""The last day that calendars here know, of the year 9999."""
+
+MOST = 2**63 - 1
+
+
+def fault(line: ShippedLine) -> str | None:
+    """Return what no agent would write in a line, and no archive could hold or show; None when it is well."""
+    if not 0 <= line.seq <= MOST:
+        return f"its seq is not from 0 to {MOST}"
+    if not 0 <= line.epoch <= MOST:
+        return f"its epoch is not from 0 to {MOST}"
+    if not 0.0 <= line.at <= LATEST:
+        return "its time is not within the years 1970 to 9999"
+    return None
+
+
 encode = msgspec.json.Encoder().encode
 """Write a line as JSON, without a newline."""
-
-decode = msgspec.json.Decoder(ShippedLine).decode
-"""Read a line; raises `msgspec.MsgspecError`."""

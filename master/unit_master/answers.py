@@ -44,6 +44,7 @@ STATUS = {
     "not_found": 404,
     "method_not_allowed": 405,
     "conflict": 409,
+    "not_yet": 409,
     "refused": 409,
     "too_large": 413,
     "unsupported_media": 415,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from unit_master.view import ClusterView
 from unitfleet import keys
-from unitfleet.errors import Compacted, StoreError, StoreUnavailable
+from unitfleet.errors import Compacted, Refused, StoreError, StoreUnavailable
 from unitfleet.store import MemberStatus, Store, StoreStatus
 
 logger = logging.getLogger(__name__)
@@ -141,6 +141,21 @@ class Cache:
                 f"cannot read revision {revision}: this master is at {self._view.revision} after {timeout_s:g} s",
                 hint="ask another master, or look at the store's health",
             ) from None
+
+    async def wait_for_asked(self, revision: int, timeout_s: float) -> None:
+        """Wait for a revision that a client names; raises `Refused` when the store has not come so far.
+
+        What was answered to the client stands in the store: one that it never gave would be waited for in vain.
+        """
+        if self.synced and self._view.revision < revision:
+            with contextlib.suppress(StoreError):  # nothing is heard: wait for it, as long as for any
+                at = (await self._store.list(keys.CLUSTER)).revision
+                if at < revision:
+                    raise Refused(
+                        f"cannot wait for revision {revision}: the store is at {at}",
+                        hint="take the revision of an answer of this cluster; etcd may have been made anew since",
+                    )
+        await self.wait_for(revision, timeout_s)
 
     async def _follow(self) -> None:
         while True:

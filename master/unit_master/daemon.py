@@ -16,7 +16,6 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from unit_master.access.floods import Bounds
 from unit_master.access.tokens import Tokens
 from unit_master.api.admission import end_streams_of_removed, tcp_door, unix_door
 from unit_master.api.backend import Backend
@@ -273,7 +272,7 @@ class Master:
                 )
             )
             async with contextlib.AsyncExitStack() as runners:
-                door = tcp_door(backend, self._token, self._names(), Bounds())
+                door = tcp_door(backend, self._token, self._names(), self._config.bounds)
                 served = _tcp(make_app(backend, door), self._config, credentials)
                 addresses = [await runners.enter_async_context(served)]
                 if self._config.socket:

@@ -40,6 +40,14 @@ class NotNow(UnitfleetError):
     """This master can't do it, or not at present: another one may, or the same one later."""
 
 
+class TooMany(NotNow):
+    """Too many attempts of one address failed: no more are looked at for a while."""
+
+
+class InTheWay(NotNow):
+    """What stands against it goes by itself, or its owner ends it: the same may be asked again."""
+
+
 class TokenRefused(UnitfleetError):
     """The one answer to every token that is not good."""
 
@@ -146,7 +154,7 @@ class Joins:
     async def join(self, request: JoinRequest, address: str) -> JoinAnswer:
         """Let a host in. Raises `TokenRefused`, `NotNow`, and `Refused` for what a new token would not mend."""
         if self._attempts.too_many(address, self._now()):
-            raise NotNow("cannot join: too many attempts failed", hint="wait a minute")
+            raise TooMany("cannot join: too many attempts failed", hint="wait a minute")
         authority = self._authority()
         key = certificates.csr_key(request.csr.encode())
         token_key = keys.join_token(request.id)
@@ -214,7 +222,9 @@ class Joins:
                     f"cannot join as {who.role} {who.name}: {why}",
                     hint="remove machine.json and tls/ in its state directory: it joins as a new machine",
                 )
-            raise NotNow(f"cannot join as {who.role} {who.name}: {why}", hint="stop it, or wait until it is gone")
+            raise InTheWay(
+                f"cannot join as {who.role} {who.name}: {why}", hint="stop it, or wait until it is gone"
+            )
         return [unchanged(identity_key, held.mod_revision if held else 0)], [self._record(who, key)]
 
     async def _admitted(self, who: Who) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
+from unitfleet import foreign
 from unitfleet.api import ErrorBody
 from unitfleet.model import MasterRecord
 
@@ -47,8 +48,8 @@ class Peers:
                 ) as answer:
                     raw = await answer.read()
                     if answer.status == 200:
-                        return msgspec.json.decode(raw, type=kind)
-                    return msgspec.json.decode(raw, type=ErrorBody)
+                        return foreign.decode(raw, kind)
+                    return foreign.decode(raw, ErrorBody)
             except (aiohttp.ClientError, OSError, msgspec.MsgspecError) as error:
                 why = str(error) or "no answer in time"
         raise NoAnswer(why)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
 
+from unit_master.access.floods import Bounds, Rate
 from unitfleet import identity, quantities, timespan
 from unitfleet.config import option
 from unitfleet.errors import InvalidConfig, InvalidName
@@ -57,6 +58,10 @@ class MasterConfig:
     host_names: tuple[str, ...] = option(
         "NAME,…", "names, beside its own and its address, by which requests may call this master", ()
     )
+    reads_per_s: int = option("N", "how many reads a second one caller may ask for by TCP", 50)
+    reads_at_once: int = option("N", "how many of them at once, after a rest", 100)
+    changes_per_s: int = option("N", "how many changes a second one caller may ask for by TCP", 5)
+    changes_at_once: int = option("N", "how many of them at once, after a rest", 20)
     trusted_network: bool = option(
         "", "listen wider than loopback without TLS: only for a network that nobody else can reach", False
     )
@@ -74,7 +79,7 @@ class MasterConfig:
             validate_machine_name(self.name)
         except InvalidName as error:
             raise InvalidConfig(f"cannot use name: {error}", hint=error.hint) from error
-        _ = self.log_store_bytes, self.log_store_age_s
+        _ = self.log_store_bytes, self.log_store_age_s, self.bounds
         credentials.check(self.etcd_ca, self.etcd_cert, self.etcd_key)
         if not (self.trusted_network or self.has_tls or _is_loopback(host)):
             raise InvalidConfig(
@@ -130,6 +135,14 @@ class MasterConfig:
         return age_s
 
     @property
+    def bounds(self) -> Bounds:
+        """How much one caller may ask by TCP; raises `InvalidConfig`."""
+        return Bounds(
+            reads=_rate("reads", self.reads_per_s, self.reads_at_once),
+            writes=_rate("changes", self.changes_per_s, self.changes_at_once),
+        )
+
+    @property
     def token_path(self) -> Path:
         """The file of the API's token."""
         return Path(self.token_file) if self.token_file else self.state_dir / "token"
@@ -143,6 +156,19 @@ class MasterConfig:
     def secrets_key_path(self) -> Path:
         """The file of the key that secrets are sealed to."""
         return Path(self.secrets_key_file) if self.secrets_key_file else self.state_dir / "secrets.key"
+
+
+def _rate(what: str, per_s: int, at_once: int) -> Rate:
+    if per_s < 1:
+        raise InvalidConfig(
+            f"cannot use {what}-per-s: {per_s} is less than 1", hint="the default lets people work"
+        )
+    if at_once < per_s:
+        raise InvalidConfig(
+            f"cannot use {what}-at-once: {at_once} is less than {what}-per-s, {per_s}",
+            hint=f"--{what}-at-once {2 * per_s}",
+        )
+    return Rate(per_s, at_once)
 
 
 def _is_loopback(host: str) -> bool:

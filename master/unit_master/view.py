@@ -274,7 +274,7 @@ class ClusterView:
                 self.texts[digest] = kv.value.decode()
             case "fence", machine:
                 self.fences[machine] = kv.mod_revision
-            case "history", unit, epoch:
+            case "history", unit, epoch if _is_number(epoch):
                 stay = entry(Stay)
                 self._note_epoch(stay.value.epoch)
                 self.stays.setdefault(unit, {})[int(epoch)] = stay
@@ -318,7 +318,7 @@ class ClusterView:
                 _drop(self.identities, role, who)
             case "fence", machine:
                 self.fences.pop(machine, None)
-            case "history", unit, epoch if epoch.isdigit():
+            case "history", unit, epoch if _is_number(epoch):
                 _drop(self.stays, unit, int(epoch))
             case "events", _, _:
                 self.events.pop(key, None)
@@ -336,6 +336,11 @@ class ClusterView:
     def _table(self, attribute: str) -> dict[str, Entry[Any]]:
         table: dict[str, Entry[Any]] = getattr(self, attribute)
         return table
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is digits as `keys.stay` writes them."""
+    return text.isascii() and text.isdigit() and len(text) < 17 and text == f"{int(text):012d}"
 
 
 def _verify(key: str, named: tuple[str, ...], told: tuple[str, ...]) -> None:

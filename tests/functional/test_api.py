@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -164,10 +165,19 @@ async def test_a_read_waits_for_the_revision_it_is_asked_for(api: Api) -> None:
     assert (await api.ask("GET", f"/v1/units?min_revision={changed['rev']}"))[1]["items"] != []
 
 
-async def test_a_read_of_a_revision_that_never_comes_is_unavailable(
+async def test_a_revision_that_the_store_never_gave_is_refused_at_once(api: Api) -> None:
+    for path in ("/v1/units?min_revision=99999", "/v1/stream?since=99999"):
+        async with asyncio.timeout(1.0):
+            status, told = await api.ask("GET", path)
+        assert (status, told["code"]) == (409, "refused"), path
+        assert "cannot wait for revision 99999: the store is at " in told["message"]
+
+
+async def test_a_revision_that_can_not_be_asked_for_is_waited_for_and_then_unavailable(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backend_module, "CATCH_UP_S", 0.1)
+    api.store.link.cut()
     status, told = await api.ask("GET", "/v1/units?min_revision=99999")
     assert (status, told["code"]) == (503, "unavailable")
 

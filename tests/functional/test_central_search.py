@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from harness.api import NOW
@@ -53,7 +54,7 @@ class Asked:
         """Return status and JSON lines."""
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with self._session.get(f"{self.address}{path}", params=query, headers=headers) as response:
-            lines = [json.loads(line) for line in (await response.text()).splitlines()]
+            lines = [json.loads(line) for line in (await response.read()).split(b"\n") if line]
             return response.status, lines
 
     async def texts(self, **query: Any) -> list[str]:
@@ -133,13 +134,40 @@ async def test_who_may_fill_it_and_what_is_refused(tmp_path: Path) -> None:
         assert (await one.ingest(lines(1, 1), key="another"))[0] == 401
         assert (await one.ingest(lines(1, 1), key=TOKEN))[0] == 200
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}) as session:
-            async with session.post(f"{one.address}/v1/ingest/logs", data=b"no line\n") as response:
-                assert response.status == 400
+            for raw in (b"no line\n", b'{"x":' + b"[" * 100_000, b'{"unit":"\xff"}'):
+                async with session.post(f"{one.address}/v1/ingest/logs", data=raw) as response:
+                    assert response.status == 400
             async with session.get(f"{one.address}/v1/units") as response:
                 assert response.status == 401, "the cluster's key opens the archive, and nothing else"
         for query in ({"grep": "("}, {"since": "yesterday"}, {"unit": "[a"}, {"limit": "many"}):
             status, [told] = await one.get("/v1/logs", **query)
             assert status in (400, 409) and told["message"].startswith("cannot "), told
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"seq": 2**63}, {"seq": -1}, {"epoch": 2**64}, {"at": 1e300}, {"at": -1.0}],
+    ids=lambda odd: " ".join(f"{name}={value:g}" for name, value in odd.items()),
+)
+async def test_a_line_that_no_agent_would_write_is_refused_with_its_batch_and_ends_nothing(
+    tmp_path: Path, odd: dict[str, Any]
+) -> None:
+    async with a_master(MemoryStore(), tmp_path, "one") as one:
+        good = lines(1, 3)
+        status, told = await one.ingest([*good[:2], msgspec.structs.replace(good[2], **odd)])
+        assert status == 400 and told["message"].startswith("cannot store line 3 of 3: its "), told
+        assert await one.texts() == []
+        assert await one.ingest(good) == (200, {"stored": 3, "duplicates": 0})
+        assert await one.texts() == ["line 1", "line 2", "line 3"]
+
+
+async def test_whatever_a_unit_writes_is_stored_and_found(tmp_path: Path) -> None:
+    texts = ["\0", "a\0b", "\x1b[31m", "\u2028", "\ufffe", "🚀", "é" * 300, "x" * 1_000_000, ""]
+    async with a_master(MemoryStore(), tmp_path, "one") as one:
+        written = [msgspec.structs.replace(line, text=text) for line, text in zip(lines(1, 9), texts, strict=True)]
+        assert (await one.ingest(written))[0] == 200
+        assert await one.texts() == texts
+        assert await one.texts(grep="a\0b") == ["a\0b"]
 
 
 async def test_an_expression_that_never_ends_is_ended_and_the_master_serves_on(

@@ -54,7 +54,8 @@ class SecureCluster(Cluster):
         argv = [
             *(sys.executable, "-m", "unit_master", "--name", name, "--etcd", ",".join(self.etcd.endpoints)),
             *("--listen", f"127.0.0.1:{self._ports[len(self.masters)]}", "--profile", self.profile),
-            *("--socket", str(self._root / f"{name}.sock"), "--state-dir", str(self._root / name), *flags),
+            *("--socket", str(self._root / f"{name}.sock"), "--state-dir", str(self._root / name)),
+            *(*self._master_args, *flags),
         ]
         master = Daemon(name, argv, self._logs / f"{name}.log", spawn)
         self.masters.append(master)

@@ -57,6 +57,10 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "log-rate": (["50000,32M"], ["50000", "0,32M", "x,32M", "5,0"]),
     "log-store-max": (["5G", "16M"], ["15M", "much"]),
     "log-store-age": (["7d"], ["0", "old"]),
+    "reads-per-s": ([1, 100], [0, 101, "x"]),
+    "reads-at-once": ([50], [49, "x"]),
+    "changes-per-s": ([1, 20], [0, 21]),
+    "changes-at-once": ([5], [4]),
     "trusted-network": ([True], ["maybe"]),
 }
 

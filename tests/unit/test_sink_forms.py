@@ -20,8 +20,9 @@ from unit_agent.logs.sinks.rfc5424 import frame, message
 from unit_agent.logs.sinks.s3 import objects
 from unit_agent.logs.sinks.sink import Source
 from unit_agent.settings import AgentConfig
+from unitfleet import foreign
 from unitfleet.errors import InvalidConfig
-from unitfleet.shipped import decode
+from unitfleet.shipped import ShippedLine
 
 SOURCE = Source("m1", "node-a")
 
@@ -139,7 +140,7 @@ def test_tls_is_off_unless_asked_for() -> None:
 
 def test_a_line_carries_its_key_and_reads_back() -> None:
     assert SOURCE.key(record()) == "m1/ad@1.service/7"
-    line = decode(SOURCE.line(record(file="/var/log/x", text="ü\x00")))
+    line = foreign.decode(SOURCE.line(record(file="/var/log/x", text="ü\x00")), ShippedLine)
     assert (line.key, line.name, line.text, line.file, line.epoch) == (
         "m1/ad@1.service/7",
         "node-a",

@@ -45,7 +45,7 @@ def split(text: str) -> tuple[str, str] | None:
 
 def digest_of(secret: str) -> str:
     """Return what the store has of a secret."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def find(view: ClusterView, text: str) -> Token | None:

@@ -27,6 +27,7 @@ from unitfleet.model import Role
 
 KEYED = frozenset(route.path for route in ROUTES if route.keyed)
 OWN = frozenset(route.path for route in ROUTES if route.own)
+STRANGERS_WAIT_S = 60
 LOOK_S = 5.0
 """How often streams are looked at whose token may have expired."""
 
@@ -74,7 +75,7 @@ class Door:
             raw = await bodies.read(request)
             if not joins.may_be_let_in(request.app[BACKEND], raw) and not self._floods.tell():
                 self._unheard += 1
-                raise ApiError("busy", "cannot answer now: too many attempts failed", "try again in a minute")
+                _raise_if_full(Full("too many attempts failed", STRANGERS_WAIT_S))
         return await handler(request)
 
     def _verify_host(self, request: web.Request) -> None:
@@ -146,7 +147,10 @@ async def _verify_role(request: web.Request, route: Route | None, caller: Caller
 
     if route is None or fault("") is None:
         return
-    about = await deed_of(request, route)
+    try:
+        about = await deed_of(request, route)
+    except ApiError:  # a body that nobody reads is no reason to say anything but no
+        about = deed(route.does, request.match_info, b"", lambda name: False)
     why = fault(about.action)
     if route.audited:
         await _note(request, line(request, route, caller, about, status=403, code="forbidden"))

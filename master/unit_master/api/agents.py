@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from unitfleet import foreign
 from unitfleet.api import ErrorBody
 from unitfleet.errors import UnitfleetError
 from unitfleet.model import Presence
@@ -92,10 +93,10 @@ async def ask(
     asked = opened(link, agent, path, method=method, answer_s=answer_s)
     try:
         async with asyncio.timeout(answer_s), asked as source:
-            return msgspec.json.decode(await _whole(source), type=kind)
+            return foreign.decode(await _whole(source), kind)
     except TimeoutError:
         raise AgentAway(f"its agent did not answer within {answer_s:g} s") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except msgspec.MsgspecError as error:
         raise AgentAway(f"cannot read its agent's answer: {error}") from error
     except aiohttp.ClientError as error:
         raise AgentAway(f"its agent broke off: {error}") from error
@@ -140,6 +141,6 @@ async def _whole(source: aiohttp.ClientResponse) -> bytes:
 
 def _told(raw: bytes, status: int) -> str:
     try:
-        return msgspec.json.decode(raw, type=ErrorBody).message
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return foreign.decode(raw, ErrorBody).message
+    except msgspec.MsgspecError:
         return f"its agent answers {status}: it may be of an older version"

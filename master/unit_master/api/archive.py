@@ -12,10 +12,10 @@ from unit_master.api.backend import BACKEND, ApiError, answer, body, moment, num
 from unit_master.archive.archive import SearchTooSlow
 from unit_master.archive.central import CentralSearch, shown
 from unit_master.archive.query import EVER, MOST_LINES, Query
-from unitfleet import names
+from unitfleet import foreign, names
 from unitfleet.api import LogLine
 from unitfleet.joinapi import Role
-from unitfleet.shipped import GAP, decode
+from unitfleet.shipped import GAP, ShippedLine, fault
 
 LINES = 1000
 MAX_INGEST = 16 * 1024 * 1024
@@ -45,9 +45,14 @@ async def ingest(request: web.Request) -> web.Response:
     if len(raw) > MAX_INGEST:
         raise ApiError("too_large", f"cannot store a batch of more than {MAX_INGEST} bytes")
     try:
-        lines = await asyncio.to_thread(lambda: [decode(line) for line in raw.split(b"\n") if line])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        lines = await asyncio.to_thread(
+            lambda: [foreign.decode(line, ShippedLine) for line in raw.split(b"\n") if line]
+        )
+    except msgspec.MsgspecError as error:
         raise ApiError("invalid_request", f"cannot read the lines: {error}") from error
+    for at, odd in enumerate(lines, 1):
+        if why := fault(odd):
+            raise ApiError("invalid_request", f"cannot store line {at} of {len(lines)}: {why}")
     asking = certified.peer(request)
     if asking is not None and asking.role == Role.AGENT:
         others = sorted({line.machine for line in lines} - {asking.name})

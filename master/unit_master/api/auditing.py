@@ -65,7 +65,7 @@ async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def deed_of(request: web.Request, route: Route) -> Deed:
     """Return what a request is about; its body is read for that. Raises `ApiError`."""
-    raw = await bodies.read(request) if route.takes is not None else b""
+    raw = await bodies.read(request) if route.takes is not None and not route.lines else b""
     units = request.app[BACKEND].cache.view.units
 
     def launched(name: str) -> bool:

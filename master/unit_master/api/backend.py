@@ -32,6 +32,7 @@ from unit_master.metrics import MasterMetrics
 from unit_master.orders import Orders
 from unit_master.peers import Peers
 from unit_master.secrets.keep import Secrets
+from unitfleet import foreign
 from unitfleet.api import ErrorBody, Items
 from unitfleet.errors import UnitfleetError
 from unitfleet.tls import Peer
@@ -159,7 +160,7 @@ def items(backend: Backend, found: list[Any] | tuple[Any, ...]) -> web.Response:
 async def backend_at_revision(request: web.Request) -> Backend:
     """Return the backend once its cache has seen `?min_revision=`, and everything when there is none."""
     backend = request.app[BACKEND]
-    await backend.cache.wait_for(number(request, "min_revision", 0), CATCH_UP_S)
+    await backend.cache.wait_for_asked(number(request, "min_revision", 0), CATCH_UP_S)
     return backend
 
 
@@ -202,8 +203,8 @@ async def body(request: web.Request, kind: type[T]) -> T:
             "unsupported_media", f"cannot read a body of type {request.content_type}", "send application/json"
         )
     try:
-        return msgspec.json.decode(await request.read(), type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return foreign.decode(await request.read(), kind)
+    except msgspec.MsgspecError as error:
         raise ApiError("invalid_request", f"cannot read the body: {error}") from error
 
 

@@ -10,7 +10,9 @@ from aiohttp import web
 
 from unit_master.api import certified
 from unit_master.api.backend import BACKEND, ApiError, Backend, answer, body, items
-from unit_master.joins import Joins, NotNow, TokenRefused
+from unit_master.identities import WINDOW_S
+from unit_master.joins import InTheWay, Joins, NotNow, TokenRefused, TooMany
+from unitfleet import foreign
 from unitfleet.api import Revision
 from unitfleet.joinapi import JoinRequest, JoinTokenWish, RenewRequest, Role
 
@@ -53,8 +55,8 @@ async def join(request: web.Request) -> web.Response:
 def may_be_let_in(backend: Backend, raw: bytes) -> bool:
     """Tell whether a request to join is for a token that is known here. The store decides, and may know others."""
     try:
-        wish = msgspec.json.decode(raw, type=JoinRequest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        wish = foreign.decode(raw, JoinRequest)
+    except msgspec.MsgspecError:
         return False
     return backend.joins is not None and wish.id in backend.cache.view.join_tokens
 
@@ -87,5 +89,9 @@ async def _told(doing: Awaitable[T]) -> T:
         return await doing
     except TokenRefused as error:
         raise ApiError("denied", error.message, error.hint or "") from error
+    except TooMany as error:
+        raise ApiError("too_many", error.message, error.hint or "", {"Retry-After": f"{WINDOW_S:.0f}"}) from error
+    except InTheWay as error:
+        raise ApiError("not_yet", error.message, error.hint or "") from error
     except NotNow as error:
         raise ApiError("busy", error.message, error.hint or "") from error

@@ -28,6 +28,7 @@ from unit_master.orders import find_machine
 from unit_master.views import Views
 from unit_master.whereabouts import Place, places, spells
 from unit_master.wishes import unknown
+from unitfleet import foreign
 from unitfleet.api import ErrorBody, LogLine, UnitView
 from unitfleet.errors import Refused, UnitfleetError
 from unitfleet.logquery import LogQuery, read
@@ -299,8 +300,8 @@ async def _source(
 def _told(name: str, raw: bytes, status: int) -> ApiError:
     """Return the agent's own error, if it is one."""
     try:
-        told = msgspec.json.decode(raw, type=ErrorBody)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        told = foreign.decode(raw, ErrorBody)
+    except msgspec.MsgspecError:
         return ApiError("agent", f"cannot read the output: the agent of {name} answered {status}")
     code = told.code if told.code in ("not_found", "refused") else "agent"
     return ApiError(code, told.message, told.hint)
@@ -326,7 +327,7 @@ async def _read(source: aiohttp.ClientResponse, machine: str) -> AsyncGenerator[
 
 def _named(line: bytes, machine: str) -> LogLine:
     try:
-        read_line = msgspec.json.decode(line, type=LogLine)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        read_line = foreign.decode(line, LogLine)
+    except msgspec.MsgspecError:
         read_line = LogLine(at=0.0, stream="stdout", text=line.decode(errors="replace"))
     return msgspec.structs.replace(read_line, machine=machine)

@@ -8,10 +8,19 @@ from typing import Any
 
 import msgspec
 
+from unit_master.answers import STATUS
 from unit_master.api.routes import ROUTES, Route
 from unitfleet.api import ErrorBody
 
 _REFERENCE = "#/components/schemas/{name}"
+_RETRY_AFTER = {"description": "in how many seconds to ask again", "schema": {"type": "integer", "minimum": 1}}
+EVENTS = "text/event-stream"
+
+_ANYBODY = frozenset({400, 413, 500, 502, 503, 504})
+"""What any request may be answered, whoever asks."""
+
+_KNOWN = frozenset({401, 403, 404, 409, 421, 429})
+"""What else, where it is looked who asks and for what."""
 
 
 def describe() -> dict[str, Any]:
@@ -29,10 +38,25 @@ def describe() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": components,
+            "responses": {_name(status): _error(status, by_type[ErrorBody]) for status in set(STATUS.values())},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}],
     }
+
+
+def statuses(route: Route) -> frozenset[int]:
+    """Return the statuses of errors that a route may answer."""
+    found = set(_ANYBODY)
+    if not route.public:
+        found |= _KNOWN
+    if route.method != "GET":
+        found |= {401, 409, 429, 507}
+    if route.public and route.path.startswith("/v1/"):
+        found.add(409)  # of a cluster without identities
+    if route.takes is not None:
+        found.add(415)
+    return frozenset(found)
 
 
 def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, Any]:
@@ -41,8 +65,7 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
     parameters += [
-        {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
-        for name, text in route.query
+        {"name": each.name, "in": "query", "description": each.does, "schema": each.form} for each in route.query
     ]
     operation: dict[str, Any] = {
         "operationId": f"{route.handler.__module__.rpartition('.')[2]}_{route.handler.__name__}",
@@ -51,22 +74,52 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
         "responses": {
             str(route.status): {
                 "description": "done",
-                "content": {route.media: {"schema": _answer(route, schemas[route.gives])}},
+                "content": {
+                    media: {"schema": _given(media, _answer(route, schemas[route.gives]))}
+                    for media in _media(route)
+                },
             },
-            "default": {
-                "description": "an error, with a word for programs and a hint for people",
-                "content": {"application/json": {"schema": schemas[ErrorBody]}},
+            **{
+                str(status): {"$ref": f"#/components/responses/{_name(status)}"}
+                for status in sorted(statuses(route))
             },
         },
     }
     if route.takes is not None:
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": schemas[route.takes]}},
-        }
+        media = "application/x-ndjson" if route.lines else "application/json"
+        operation["requestBody"] = {"required": True, "content": {media: {"schema": schemas[route.takes]}}}
     if route.public:
         operation["security"] = []
     return operation
+
+
+def _media(route: Route) -> tuple[str, ...]:
+    """Return what an answer may be; a list that streams is one of events, for who asks for that."""
+    return (route.media, EVENTS) if route.streams and route.many else (route.media,)
+
+
+def _given(media: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """Describe what an answer holds: of lines each line, of events each event, whose data is JSON."""
+    if media != EVENTS:
+        return answer
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": answer}
+    return {"type": "object", "required": ["data"], "properties": {"id": {"type": "string"}, "data": data}}
+
+
+def _name(status: int) -> str:
+    return f"Error{status}"
+
+
+def _error(status: int, schema: dict[str, Any]) -> dict[str, Any]:
+    """Describe an error by the words that its body may have for it."""
+    words = sorted(code for code, known in STATUS.items() if known == status)
+    described: dict[str, Any] = {
+        "description": f"an error, with a word for programs ({', '.join(words)}) and a hint for people",
+        "content": {"application/json": {"schema": schema}},
+    }
+    if status == STATUS["too_many"]:
+        described["headers"] = {"Retry-After": _RETRY_AFTER}
+    return described
 
 
 def _answer(route: Route, schema: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,9 @@ from unit_master.api import (
     tokens,
     units,
 )
-from unit_master.archive.query import Found, Query
+from unit_master.api.parameters import FLAG, LINES, MOMENT, NUMBER, Parameter, up_to
+from unit_master.archive.query import MOST_LINES, Found, Query
+from unit_master.audit.reading import MOST_LINES as MOST_AUDIT_LINES
 from unit_master.audit.reading import PATH as AUDIT_SEARCH
 from unit_master.audit.reading import AuditFound, AuditQuery
 from unitfleet.accessapi import AuditTrail, SecretOrder, SecretSet, SecretView, TokenMade, TokenOrder, TokenView
@@ -62,14 +64,15 @@ from unitfleet.joinapi import (
     RenewRequest,
 )
 from unitfleet.model import Happening, Role
+from unitfleet.shipped import ShippedLine
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route. `query` maps each parameter to what it does; `many`: the answer is a list of `gives`, `bare`
-    when it stands in no envelope.
+    """One route. `many`: the answer is a list of `gives`, `bare`
+    when it stands in no envelope. `takes` is its body, in JSON; with `lines` an object a line.
 
     `needs` is the least role that may ask; `does` says for what, after "cannot", where that is more than a viewer.
     `streams`: it may answer for hours, in `media`. `public`: asked without a token. `keyed`: for agents and other
@@ -83,8 +86,9 @@ class Route:
     needs: Role = Role.VIEWER
     does: str = ""
     many: bool = False
-    query: tuple[tuple[str, str], ...] = ()
+    query: tuple[Parameter, ...] = ()
     takes: type | None = None
+    lines: bool = False
     status: int = 200
     media: str = "application/json"
     streams: bool = False
@@ -99,7 +103,7 @@ class Route:
         return self.method != "GET" and not self.keyed
 
 
-_FRESH = ("min_revision", "answer from this revision of the store or a later one")
+_FRESH = Parameter("min_revision", "answer from this revision of the store or a later one", NUMBER)
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -118,7 +122,7 @@ ROUTES: tuple[Route, ...] = (
         units.list_units,
         UnitView,
         many=True,
-        query=(("name", "only units whose name matches this glob"), _FRESH),
+        query=(Parameter("name", "only units whose name matches this glob"), _FRESH),
     ),
     Route(
         "GET",
@@ -202,9 +206,9 @@ ROUTES: tuple[Route, ...] = (
         Happening,
         many=True,
         query=(
-            ("unit", "only what happened to this unit"),
-            ("machine", "only what happened on this machine"),
-            ("limit", "at most so many, the latest (100)"),
+            Parameter("unit", "only what happened to this unit"),
+            Parameter("machine", "only what happened on this machine"),
+            Parameter("limit", "at most so many, the latest (100)", up_to(events.MOST)),
             _FRESH,
         ),
     ),
@@ -216,16 +220,16 @@ ROUTES: tuple[Route, ...] = (
         needs=Role.OPERATOR,
         does="read the output of {name}",
         query=(
-            ("lines", "the last so many (100; all when something else bounds them)"),
-            ("follow", "true: go on with what is written from now on"),
-            ("machine", "only lines written on this machine"),
-            ("since", "not older than this, seconds since 1970; wherever the unit was then"),
-            ("until", "not newer than this"),
-            ("grep", "only lines in which this regular expression is found"),
-            ("join", "true: a stack trace is one line"),
-            ("previous", "true: of the last run that has ended"),
-            ("epoch", "only lines by this placement"),
-            ("after_seq", "only lines behind this number of theirs"),
+            Parameter("lines", "the last so many (100; all when something else bounds them)", LINES),
+            Parameter("follow", "true: go on with what is written from now on", FLAG),
+            Parameter("machine", "only lines written on this machine"),
+            Parameter("since", "not older than this, seconds since 1970; wherever the unit was then", MOMENT),
+            Parameter("until", "not newer than this", MOMENT),
+            Parameter("grep", "only lines in which this regular expression is found"),
+            Parameter("join", "true: a stack trace is one line", FLAG),
+            Parameter("previous", "true: of the last run that has ended", FLAG),
+            Parameter("epoch", "only lines by this placement", NUMBER),
+            Parameter("after_seq", "only lines behind this number of theirs", NUMBER),
             _FRESH,
         ),
         media="application/x-ndjson",
@@ -237,7 +241,7 @@ ROUTES: tuple[Route, ...] = (
         images.list_images,
         ImageView,
         many=True,
-        query=(("image", "only this reference or digest"), _FRESH),
+        query=(Parameter("image", "only this reference or digest"), _FRESH),
     ),
     Route(
         "POST",
@@ -265,7 +269,7 @@ ROUTES: tuple[Route, ...] = (
         net.list_net,
         NetView,
         many=True,
-        query=(("unit", "only units whose name matches this glob"), _FRESH),
+        query=(Parameter("unit", "only units whose name matches this glob"), _FRESH),
     ),
     Route("GET", "/v1/scenes", scenes.list_scenes, Scenes, query=(_FRESH,)),
     Route(
@@ -301,7 +305,7 @@ ROUTES: tuple[Route, ...] = (
         "/v1/figures",
         figures.figures,
         MachineFigures,
-        query=(("once", "true: one line for each machine, and the end"),),
+        query=(Parameter("once", "true: one line for each machine, and the end", FLAG),),
         media="application/x-ndjson",
         streams=True,
     ),
@@ -313,12 +317,12 @@ ROUTES: tuple[Route, ...] = (
         needs=Role.OPERATOR,
         does="search the output of units",
         query=(
-            ("grep", "only lines in which this regular expression matches"),
-            ("since", "not older than this, seconds since 1970"),
-            ("until", "not newer than this"),
-            ("unit", "only units whose name matches this glob"),
-            ("machine", "only lines written on this machine"),
-            ("limit", "at most so many, the newest (1000)"),
+            Parameter("grep", "only lines in which this regular expression matches"),
+            Parameter("since", "not older than this, seconds since 1970", MOMENT),
+            Parameter("until", "not newer than this", MOMENT),
+            Parameter("unit", "only units whose name matches this glob"),
+            Parameter("machine", "only lines written on this machine"),
+            Parameter("limit", "at most so many, the newest (1000)", up_to(MOST_LINES)),
         ),
         media="application/x-ndjson",
     ),
@@ -329,6 +333,8 @@ ROUTES: tuple[Route, ...] = (
         archive.Ingested,
         needs=Role.ADMIN,
         does="store lines",
+        takes=ShippedLine,
+        lines=True,
         keyed=True,
     ),
     Route(
@@ -392,7 +398,7 @@ ROUTES: tuple[Route, ...] = (
         units.list_endpoints,
         EndpointView,
         many=True,
-        query=(("unit", "only units whose name matches this glob"), _FRESH),
+        query=(Parameter("unit", "only units whose name matches this glob"), _FRESH),
         streams=True,
     ),
     Route(
@@ -401,8 +407,8 @@ ROUTES: tuple[Route, ...] = (
         stream.stream,
         StreamMessage,
         query=(
-            ("units", "only these units, separated by commas"),
-            ("since", "begin no earlier than this revision; Last-Event-ID does the same"),
+            Parameter("units", "only these units, separated by commas"),
+            Parameter("since", "begin no earlier than this revision; Last-Event-ID does the same", NUMBER),
         ),
         media="text/event-stream",
         streams=True,
@@ -464,10 +470,10 @@ ROUTES: tuple[Route, ...] = (
         needs=Role.ADMIN,
         does="read the audit log",
         query=(
-            ("since", "not older than this, seconds since 1970"),
-            ("caller", "only what this caller asked for"),
-            ("unit", "only what may concern units whose name matches this glob"),
-            ("limit", "at most so many, the newest (100)"),
+            Parameter("since", "not older than this, seconds since 1970", MOMENT),
+            Parameter("caller", "only what this caller asked for"),
+            Parameter("unit", "only what may concern units whose name matches this glob"),
+            Parameter("limit", "at most so many, the newest (100)", up_to(MOST_AUDIT_LINES)),
         ),
     ),
     Route(

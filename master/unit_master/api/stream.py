@@ -26,7 +26,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     """Tell about `?units=A,B`, or everything, from revision `?since=` or `Last-Event-ID` on."""
     backend = request.app[BACKEND]
     wanted = _wanted(request)
-    await backend.cache.wait_for(since(request), CATCH_UP_S)
+    await backend.cache.wait_for_asked(since(request), CATCH_UP_S)
     with backend.streaming(), backend.cache.subscribe() as subscription:
         async with event_stream(request) as events:
             first = snapshot(backend.cache.view, wanted)

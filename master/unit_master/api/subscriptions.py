@@ -18,6 +18,7 @@ import msgspec
 
 from unit_master.api.agents import AgentAway, AgentLink, opened
 from unit_master.cache import Cache
+from unitfleet import foreign
 from unitfleet.api import MachineFigures
 from unitfleet.model import Capacity, Presence
 
@@ -151,8 +152,8 @@ class Figures:
         if not raw.strip():
             return
         try:
-            figures = msgspec.json.decode(raw, type=MachineFigures)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            figures = foreign.decode(raw, MachineFigures)
+        except msgspec.MsgspecError as error:
             self._tell(missing(agent, f"cannot read its figures: {error}", self._now()))
             return
         self._tell(msgspec.structs.replace(figures, machine=agent.id, name=agent.name))

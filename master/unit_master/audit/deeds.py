@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from unit_master.access.callers import some
+from unitfleet import foreign
 from unitfleet.model import TargetState
 
 MOST_NAMES = 20
@@ -60,8 +61,8 @@ def deed(does: str, match: Mapping[str, str], raw: bytes, launched: Callable[[st
     `launched` says whether a unit is to run now. A body that nobody can read names nothing: it is refused later.
     """
     try:
-        body = msgspec.json.decode(raw, type=_Body) if raw and not match else _Body()
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        body = foreign.decode(raw, _Body) if raw and not match else _Body()
+    except msgspec.MsgspecError:
         body = _Body()
     if body.changes:
         verbs = {change.verb(launched) for change in body.changes}

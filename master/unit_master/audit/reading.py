@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from unitfleet import names
+from unitfleet import foreign, names
 from unitfleet.accessapi import AuditLine
 
 MOST_LINES = 10_000
@@ -67,6 +67,6 @@ def _backwards(files: Iterable[Path]) -> Iterator[AuditLine]:
         for line in reversed(raw.split(b"\n")):
             try:
                 if line:
-                    yield msgspec.json.decode(line, type=AuditLine)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+                    yield foreign.decode(line, AuditLine)
+            except msgspec.MsgspecError:
                 continue  # torn by a power cut

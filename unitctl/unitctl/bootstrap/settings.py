@@ -254,6 +254,17 @@ def _of_agent(values: Mapping[str, Value]) -> None:
 def _of_master(values: Mapping[str, Value]) -> None:
     _etcd_by_tls(values)
     _loopback_or_trusted(values)
+    _at_once_fit(values, "reads", 50, 100)
+    _at_once_fit(values, "changes", 5, 20)
+
+
+def _at_once_fit(values: Mapping[str, Value], what: str, usual: int, usual_at_once: int) -> None:
+    per_s, at_once = (
+        int(str(values.get(f"{what}-{name}", default)))
+        for name, default in (("per-s", usual), ("at-once", usual_at_once))
+    )
+    if at_once < per_s:
+        raise InvalidConfig(f"cannot use master.{what}-at-once: {at_once} is less than {what}-per-s, {per_s}")
 
 
 def _logs_fit(values: Mapping[str, Value]) -> None:
@@ -342,6 +353,10 @@ MASTER = Daemon(
         "log-store-max": Setting(str, _store_size, "5G"),
         "log-store-age": Setting(str, _some_time, "7d"),
         "host-names": Setting(tuple),
+        "reads-per-s": Setting(int, _at_least(1)),
+        "reads-at-once": Setting(int, _at_least(1), "at least reads-per-s"),
+        "changes-per-s": Setting(int, _at_least(1)),
+        "changes-at-once": Setting(int, _at_least(1), "at least changes-per-s"),
         "trusted-network": Setting(bool),
     },
     _of_master,
