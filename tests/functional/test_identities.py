@@ -490,3 +490,19 @@ async def test_a_master_without_the_authoritys_key_renews_at_one_that_has_it(clu
 
     await cluster.wait_until(renewed, 2 * SOON_S, "it has a new certificate, for the same names")
     await cluster.wait_until(cluster._masters_serve, SOON_S, "it serves")
+
+
+async def test_a_host_that_can_not_join_yet_is_told_so_and_not_that_the_master_fails(
+    cluster: SecureCluster,
+) -> None:
+    machine, token = (await presence(cluster, "m1")).id, jointoken.read(await cluster.token())
+    csr = certificates.make_csr(certificates.make_key(), machine).decode()
+    wish = {"id": token.id, "secret": token.secret, "role": "agent", "name": machine, "csr": csr}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=cluster.client(None))) as session:
+        async with session.post(f"{cluster.endpoints[0]}/v1/join", json=wish) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (409, "not_yet")
+        seen = set()
+        for _ in range(12):
+            async with session.post(f"{cluster.endpoints[0]}/v1/join", json={**wish, "id": "nope"}) as answer:
+                seen.add((answer.status, "Retry-After" in answer.headers))
+    assert seen == {(401, False), (429, True)}

@@ -11,7 +11,7 @@ import pytest
 from harness.eventually import eventually
 from unit_master.cache import Cache
 from unit_master.identities import MOST_FAILURES, WINDOW_S
-from unit_master.joins import Joins, NotNow, Refusal, Signing, TokenRefused
+from unit_master.joins import InTheWay, Joins, NotNow, Refusal, Signing, TokenRefused, TooMany
 from unit_master.orders import MachineOrder, Orders
 from unitfleet import certificates, codec, jointoken, keys
 from unitfleet.errors import NotFound, Refused
@@ -170,7 +170,7 @@ async def test_who_guesses_waits_and_others_do_not() -> None:
         for _ in range(MOST_FAILURES):
             with pytest.raises(TokenRefused):
                 await gate.join(token, secret="00" * 24, address="10.6.6.6")
-        with pytest.raises(NotNow, match="too many attempts"):
+        with pytest.raises(TooMany, match="too many attempts"):
             await gate.join(token, address="10.6.6.6")
         assert await gate.join(token, address="10.0.0.5")
         gate.now += WINDOW_S + 1
@@ -183,7 +183,7 @@ async def test_nobody_takes_the_place_of_a_machine_that_is_there() -> None:
         await gate.join(await gate.token())
         await gate.present(M1)
         token = await gate.token()
-        with pytest.raises(NotNow, match="an agent of this id is there, with another key"):
+        with pytest.raises(InTheWay, match="an agent of this id is there, with another key"):
             await gate.join(token)
         gate.now += 31 * DAY
         assert await gate.join(await gate.token()), "its certificate has expired: it may join again"

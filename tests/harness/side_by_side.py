@@ -26,6 +26,8 @@ LAST = (
 
 LONGEST = (
     "test_bad_input.py",
+    "test_openapi_roles.py",
+    "test_fuzz.py",
     "test_logs.py",
     "test_log_shipping.py",
     "test_termination.py",
