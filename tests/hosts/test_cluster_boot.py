@@ -57,6 +57,7 @@ class Cluster(Fleet):
             *("--ec2-metadata", "--warm", self.image, "--package", cloud.offer(built.deb)),
             *("--set", f"agent.cluster-key-file={KEYS['cluster-key-file']}"),
             *(word for key, path in KEYS.items() for word in ("--set", f"master.{key}={path}")),
+            *("--set", "master.listen=UNITFLEET_PRIVATE_IPV4:4001", "--set", "master.trusted-network=true"),
         )
         super().__init__(cloud, text, secrets={path: secrets.token_hex(32) + "\n" for path in KEYS.values()})
 
@@ -228,3 +229,18 @@ def test_all_lose_their_power_at_once_and_are_the_same_cluster_with_its_units_ag
         **dict.fromkeys(UNITS, True),
         "written.service": True,
     }
+
+
+def test_one_without_a_master_that_gets_notice_is_drained(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notice = {"action": "terminate", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 120))}
+    cluster.cloud.tell(cluster.instances["four"], {"spot/instance-action": json.dumps(notice)})
+
+    def is_drained() -> bool:
+        running = cluster.running()
+        return sorted(running) == UNITS and not any("four" in where for where in running.values())
+
+    took = cluster.wait(is_drained, "its units run elsewhere", "four")
+    told(capsys, {"from a notice to its units running elsewhere": round(took, 1)})
+    assert cluster.machines()["four"]["drained"]
