@@ -7,6 +7,7 @@ with Cloud(hosts, folder) as cloud:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -73,9 +74,10 @@ class Cloud:
             self._service.wait(10)
 
     def offer(self, package: Path) -> str:
-        """Put a package into the shop; returns its URL."""
+        """Put a package into the shop; returns its URL with its checksum, as `--package` takes it."""
         shutil.copy(package, self._folder / "files" / package.name)
-        return f"http://{self._hosts.gateway}/files/{package.name}"
+        digest = hashlib.sha256(package.read_bytes()).hexdigest()
+        return f"http://{self._hosts.gateway}/files/{package.name}#sha256={digest}"
 
     def push(self, name: str) -> str:
         """Put an image of this name into the registry; returns the reference by which hosts pull it."""
@@ -97,7 +99,7 @@ class Cloud:
             "/etc/apt/sources.list": f"deb [trusted=yes] http://{self._hosts.gateway}/files/apt ./\n",
             "/etc/docker/daemon.json": json.dumps(daemon),
         }
-        address = self._hosts.next_address
+        [address] = self._hosts.coming(1)
         own = {"ami-id": "ami-1", "instance-id": id, "local-ipv4": address, "local-hostname": name}
         self._write(address, {**own, **facts}, user_data)
         launched = time.monotonic()

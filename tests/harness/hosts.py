@@ -217,7 +217,7 @@ class Hosts:
         With `docker` its Docker Engine starts at boot. cloud-init runs where `files` hold a seed
         (/var/lib/cloud/seed/nocloud/…) or name a datasource (/etc/cloud/…).
         """
-        address = self.next_address
+        [address] = self.coming(1)
         api = self._engine.api
         endpoint = api.create_endpoint_config(ipv4_address=address, aliases=[name])
         host_config = api.create_host_config(
@@ -265,10 +265,9 @@ class Hosts:
         """Return the lab's own address among the hosts: what `lab.run_in(0, …)` serves is there."""
         return f"{self._subnet}.1"
 
-    @property
-    def next_address(self) -> str:
-        """Return the address of the host that is made next."""
-        return f"{self._subnet}.{10 + len(self._made)}"
+    def coming(self, count: int) -> list[str]:
+        """Return the addresses of the hosts that are made next."""
+        return [f"{self._subnet}.{10 + len(self._made) + number}" for number in range(count)]
 
     @property
     def _subnet(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness import packages
+from harness.cloud import Cloud
 from harness.host_image import NoHostImage
 from harness.hosts import Hosts
 from harness.packages import Packages
@@ -42,3 +43,10 @@ def hosts() -> Iterator[Hosts]:
         yield lab
     finally:
         lab.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def cloud(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """A cloud in that lab, whose instances boot with user-data."""
+    with Cloud(hosts, tmp_path_factory.mktemp("cloud")) as made:
+        yield made

@@ -6,27 +6,22 @@ joins by a token. Nothing is done on a host by hand: whatever is asked is asked 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness import packaged
-from harness.boot_phases import Phases, phases
-from harness.cloud import Cloud, Instance
-from harness.hosts import Host, HostFailed, Hosts
+from harness.boot_phases import phases
+from harness.cloud import Cloud
+from harness.fleet import DEADLINE_S, Fleet, told, user_data
+from harness.hosts import Host, Hosts
 from harness.packages import Packages
 
 pytestmark = pytest.mark.host
 
-BOUND_S = 60.0
-DEADLINE_S = 2 * BOUND_S
 JOIN_FILE = "/etc/unitfleet/join"
 UNITS = [f"adserver@{number}.service" for number in (1, 2, 3)]
 ADSERVER = """[Container]
@@ -43,19 +38,6 @@ Conflicts=adserver@*.service
 MachineMetadata=role=adserver
 MachineMetadata=zone=us-east-1a
 """
-FACTS = {
-    "instance-type": "t3.small",
-    "placement/availability-zone": "us-east-1a",
-    "placement/region": "us-east-1",
-    "tags/instance/Name": "ad server",
-    "tags/instance/pool": "ads",
-}
-
-
-@pytest.fixture(scope="module")
-def cloud(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    with Cloud(hosts, tmp_path_factory.mktemp("cloud")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -76,69 +58,26 @@ def control(hosts: Hosts, built: Packages) -> Iterator[Host]:
     hosts.remove(host)
 
 
-class Story:
+class Story(Fleet):
     """What the tests below tell in turn."""
 
     def __init__(self, cloud: Cloud, control: Host, deb: Path) -> None:
-        self.cloud = cloud
-        self.control = control
         self.image = cloud.push("adserver:1")
-        self.token = control.run("unitctl", "machines", "join-token", "--uses", "5", "--ttl", "1h").strip()
-        url = f"{cloud.offer(deb)}#sha256={hashlib.sha256(deb.read_bytes()).hexdigest()}"
-        self.user_data = self._user_data("--package", url, "--warm", self.image)
-        self.instances: dict[str, Instance] = {}
-        self.figures: dict[str, Phases] = {}
-
-    def _user_data(self, *more: str) -> str:
-        argv = [sys.executable, "-m", "unitctl", "bootstrap", "render", "--role", "agent", "--ec2-metadata"]
-        argv += ["--metadata", "role=adserver,region=us-east", "--etcd", f"{self.control.address}:2379"]
-        argv += ["--set", f"agent.join-file={JOIN_FILE}", *more]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
-        assert done.returncode == 0, done.stderr
-        assert f"{len(done.stdout):,} of 16,384 bytes" in done.stderr
-        return done.stdout
-
-    def launch(self, *names: str) -> None:
-        for name in names:
-            secrets = {JOIN_FILE: self.token}
-            self.instances[name] = self.cloud.launch(name, self.user_data, FACTS, secrets)
-
-    def host(self, name: str) -> Host:
-        return self.instances[name].host
-
-    def machines(self) -> dict[str, dict[str, Any]]:
-        return {machine["name"]: machine for machine in packaged.machines(self.control)}
-
-    def running(self) -> dict[str, list[str]]:
-        """Return on which hosts each unit runs, as the Engines of those tell that are up."""
-        found: dict[str, list[str]] = {}
-        for name, instance in self.instances.items():
-            if not instance.host.is_on:
-                continue
-            listed = instance.host.attempt("docker", "ps", "--format", '{{.Label "unitfleet.unit"}}')
-            for unit in listed.stdout.split() if listed.code == 0 else ():
-                found.setdefault(unit, []).append(name)
-        return found
-
-    def wait(self, condition: Callable[[], bool], what: str, *names: str, within_s: float = DEADLINE_S) -> float:
-        """Wait for a condition and return how long; what fails comes with the journals of the hosts named."""
-        began = time.monotonic()
-        try:
-            self.control.wait_until(condition, what, timeout_s=within_s)
-        except HostFailed as error:
-            told = [str(error), *(self.control.attempt("unitctl", *verb).stdout for verb in _LOOKS)]
-            for name in names:
-                output = self.host(name).attempt("tail", "-n", "40", "/var/log/cloud-init-output.log").stdout
-                told.append(f"--- {name}\n{output}{self.host(name).journal('unit-agent', lines=40)}")
-            raise HostFailed("\n".join(told)) from None
-        return time.monotonic() - began
-
-    def ready(self, *names: str) -> bool:
-        machines = self.machines()
-        return all(name in machines and machines[name]["status"] == "ready" for name in names)
-
-
-_LOOKS = (("list-machines",), ("list-units",), ("images", "ls"), ("events", "-n", "30"))
+        self.control = control
+        text = user_data(
+            *(
+                "--role",
+                "agent",
+                "--etcd",
+                f"{control.address}:2379",
+                "--metadata",
+                "role=adserver,region=us-east",
+            ),
+            *("--ec2-metadata", "--warm", self.image, "--package", cloud.offer(deb)),
+            *("--set", f"agent.join-file={JOIN_FILE}"),
+        )
+        token = control.run("unitctl", "machines", "join-token", "--uses", "5", "--ttl", "1h").strip()
+        super().__init__(cloud, text, asked=control, secrets={JOIN_FILE: token})
 
 
 @pytest.fixture(scope="module")
@@ -153,15 +92,8 @@ def measured(story: Story, capsys: pytest.CaptureFixture[str], *names: str) -> N
     """Take the phases of hosts that are ready, show them, and hold them to the bound."""
     for name in names:
         took = phases(story.host(name), story.instances[name].launched)
-        story.figures[name] = took
         told(capsys, {"host": name, **took.figures(), "total": round(took.total, 1)})
         assert took.total < DEADLINE_S, took
-
-
-def told(capsys: pytest.CaptureFixture[str], figures: dict[str, Any]) -> None:
-    """Show figures in a line of the test's output, whether it passes or not."""
-    with capsys.disabled():
-        print(f"\n{json.dumps(figures)}", end="")
 
 
 def test_three_instances_boot_join_and_hold_the_image_before_any_unit_asks_for_it(

@@ -16,6 +16,7 @@ from unitctl.bootstrap.host import imds, srv
 from unitctl.bootstrap.host.carry_out import Hands, carry_out
 from unitctl.bootstrap.host.decide import Decision, Facts, decide
 from unitctl.bootstrap.host.etcd import EtcdFacts, Listed
+from unitctl.bootstrap.host.facts import gather
 from unitctl.bootstrap.hostplan import PRIVATE, PUBLIC, HostPlan, NameFrom, Role
 from unitctl.failures import Failure
 
@@ -203,6 +204,27 @@ def test_one_service_that_fails_leaves_the_others_started(tmp_path: Path) -> Non
     failures = carry_out(decide(CLUSTER, LISTED), Hands(tmp_path, commands))
     assert failures == ["cannot run systemctl enable unit-master.service: no"]
     assert "systemctl --no-block restart unit-agent.service" in commands.ran
+
+
+def test_a_masters_file_that_the_image_brought_becomes_the_masters_before_it_starts(tmp_path: Path) -> None:
+    keys = {"cluster-key-file": "/etc/unitfleet/cluster.key", "secrets-key-file": "/etc/unitfleet/secrets.key"}
+    plan = replace(CLUSTER, master=keys)
+    assert plan.masters_files == tuple(keys.values())
+    assert decide(plan, replace(UNLISTED, of_root=plan.masters_files)).handed == ()  # has no master
+    decision = decide(plan, replace(LISTED, of_root=("/etc/unitfleet/cluster.key",)))
+    assert "give /etc/unitfleet/cluster.key to unitfleet: the master reads it" in decision.told()
+    commands = Commands()
+    carry_out(decision, Hands(tmp_path, commands))
+    given = commands.ran.index("chown unitfleet /etc/unitfleet/cluster.key")
+    assert given < commands.ran.index("systemctl --no-block restart unit-master.service")
+    assert [command for command in commands.ran if "chown" in command] == [commands.ran[given]]
+
+
+def test_who_owns_a_masters_file_is_looked_up_and_a_missing_one_is_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "own.key").touch()
+    plan = HostPlan(Role.MASTER, master={"cluster-key-file": "/own.key", "token-file": "/missing"})
+    found = gather(plan, tmp_path, "http://127.0.0.1:9").of_root
+    assert found == (("/own.key",) if (tmp_path / "own.key").stat().st_uid == 0 else ())
 
 
 def test_an_image_is_asked_for_until_the_masters_answer(tmp_path: Path) -> None:

@@ -61,6 +61,14 @@ def test_a_master_gets_its_own(capsys: Capture) -> None:
     assert "systemctl enable --now unit-master.service" in file_of(user_data, "/etc/unitfleet/first-boot.sh")
 
 
+def test_a_master_whose_files_come_by_other_means_has_the_host_give_them_to_it(capsys: Capture) -> None:
+    asked = ("--role", "master", "--etcd", "10.0.0.1:2379", "--set", "master.cluster-key-file=/etc/unitfleet/key")
+    user_data = rendered(capsys, *asked)
+    assert "exec unitctl bootstrap apply" in file_of(user_data, "/etc/unitfleet/first-boot.sh")
+    plan = hostplan.read(file_of(user_data, hostplan.PATH))
+    assert (plan.role, plan.masters_files) == (Role.MASTER, ("/etc/unitfleet/key",))
+
+
 def test_a_cluster_is_one_text_that_each_host_reads_for_itself(capsys: Capture) -> None:
     asked = (
         *CLUSTER,

@@ -31,6 +31,17 @@ ETCD = {
 """What etcd may be told besides its place in the cluster, and the variable that says it."""
 
 
+MASTERS_FILES = (
+    "cluster-key-file",
+    "secrets-key-file",
+    "token-file",
+    "metrics-token-file",
+    "join-file",
+    "etcd-key",
+)
+"""Settings of masters that name a file which they read and others must not."""
+
+
 class Role(StrEnum):
     """What a host is in its fleet."""
 
@@ -71,6 +82,12 @@ class HostPlan:
         return self.coreos_environment or bool(self.fill_in) or settings
 
     @property
+    def masters_files(self) -> tuple[str, ...]:
+        """Return the files that masters read and others must not."""
+        named = (str(self.master.get(key, "")) for key in MASTERS_FILES)
+        return tuple(dict.fromkeys(path for path in named if path))
+
+    @property
     def needs_host(self) -> bool:
         """Tell whether only the host itself can know its settings, so that it must run `bootstrap apply`."""
         return (
@@ -79,6 +96,7 @@ class HostPlan:
             or self.ec2_metadata
             or self.needs_addresses
             or bool(self.warm)
+            or bool(self.masters_files)
         )
 
     def write(self) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unitctl.bootstrap.host.decide import Decision, Write
+from unitctl.bootstrap.host.decide import MASTERS_USER, Decision, Write
 from unitctl.failures import Failure
 from unitctl.render import out
 
@@ -32,6 +33,12 @@ class Hands:
     sleep: Callable[[float], None] = time.sleep
 
 
+def tell(said: str) -> None:
+    """Tell a step as it is done: who looks on while a host boots must not wait for the last one."""
+    out(said)
+    sys.stdout.flush()
+
+
 def carry_out(decision: Decision, hands: Hands) -> list[str]:
     """Do what is decided, saying each step and why; returns what failed. Raises `Failure` for a file."""
     changed = {file.path for file in decision.files if _write(file, hands.root)}
@@ -39,7 +46,7 @@ def carry_out(decision: Decision, hands: Hands) -> list[str]:
     if hands.run is None:
         if decision.services:
             names = ", ".join(service.name for service in decision.services)
-            out(f"not started, since files alone are asked for: {names}")
+            tell(f"not started, since files alone are asked for: {names}")
         return failures
 
     def do(words: Sequence[str], said: str) -> bool:
@@ -48,13 +55,15 @@ def carry_out(decision: Decision, hands: Hands) -> list[str]:
         if why:
             failures.append(f"cannot run {' '.join(words)}: {why}")
         else:
-            out(said)
+            tell(said)
         return not why
 
     for package in decision.packages:
         if do(["apt-get", "update", "-q"], "read the package lists"):
             keep = ["-o", "Dpkg::Options::=--force-confold"]  # our settings stand there already
             do(["apt-get", "install", "-q", "-y", *keep, package.name], f"installed {package.name}: {package.why}")
+    for path in decision.handed:
+        do(["chown", MASTERS_USER, path], f"gave {path} to {MASTERS_USER}: the master reads it")
     if decision.services:
         do(["systemctl", "daemon-reload"], "systemd has read its units")
     for service in decision.services:
@@ -87,7 +96,7 @@ def _write(file: Write, root: Path) -> bool:
     content = file.content.encode("utf-8", "surrogateescape")
     try:
         if path.exists() and path.read_bytes() == content:
-            out(f"{file.path} is as it should be: {file.why}")
+            tell(f"{file.path} is as it should be: {file.why}")
             return False
         path.parent.mkdir(parents=True, exist_ok=True)
         mode = file.mode or (path.stat().st_mode & 0o7777 if path.exists() else 0o644)
@@ -99,7 +108,7 @@ def _write(file: Write, root: Path) -> bool:
         beside.replace(path)
     except OSError as error:
         raise Failure(f"cannot write {file.path}: {(error.strerror or str(error)).lower()}") from error
-    out(f"wrote {file.path}: {file.why}")
+    tell(f"wrote {file.path}: {file.why}")
     return True
 
 
@@ -115,5 +124,5 @@ def _warm(images: Sequence[str], hands: Hands) -> list[str]:
                 break
             hands.sleep(WARM_PAUSE_S)
         else:
-            out(f"{image} is to be held warm")
+            tell(f"{image} is to be held warm")
     return failures

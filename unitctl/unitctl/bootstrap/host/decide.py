@@ -19,13 +19,18 @@ from unitfleet.names import validate_machine_name
 V = TypeVar("V")
 
 ENVIRONMENT = "/etc/environment"
+MASTERS_USER = "unitfleet"
+"""Made by our package, so that no image can give it a file beforehand."""
 
 _DROP_IN = re.compile(r"/etc/systemd/system/([^/]+)\.d/[^/]+\.conf")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a host knows of itself. `texts`: the files that are to be filled in, as they are now."""
+    """What a host knows of itself.
+
+    `of_root`: which files of masters belong to root. `texts`: the files that are to be filled in, as they are now.
+    """
 
     addresses: tuple[str, ...] = ()
     private: str = ""  # the address of its way to the world
@@ -34,6 +39,7 @@ class Facts:
     ec2: Mapping[str, str] = field(default_factory=dict)
     members: tuple[str, ...] = ()  # as DNS has them, when the orders name SRV records
     etcd: EtcdFacts = field(default_factory=EtcdFacts)
+    of_root: tuple[str, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -72,6 +78,7 @@ class Decision:
     is_member: bool = False
     files: tuple[Write, ...] = ()
     packages: tuple[Install, ...] = ()
+    handed: tuple[str, ...] = ()  # files of root that become the master's
     services: tuple[Service, ...] = ()
     warm: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -82,6 +89,7 @@ class Decision:
         return [
             *(f"write {file.path}: {file.why}" for file in self.files),
             *(f"install {package.name}: {package.why}" for package in self.packages),
+            *(f"give {path} to {MASTERS_USER}: the master reads it" for path in self.handed),
             *(f"start {service.name}: {service.why}" for service in self.services),
             *(f"warm {image}: the user-data asks for it" for image in self.warm),
         ]
@@ -131,6 +139,7 @@ def decide(plan: HostPlan, facts: Facts) -> Decision:
         is_member=bool(own),
         files=tuple(files),
         packages=(Install("etcd-server", "a member of etcd has no etcd"),) if needs_etcd else (),
+        handed=facts.of_root if is_master else (),
         services=(*restarts, *_services(plan, own, member)),
         warm=plan.warm if is_master and not (member and member.held) else (),
         notes=tuple(notes),

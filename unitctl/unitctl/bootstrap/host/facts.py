@@ -47,6 +47,7 @@ def gather(plan: HostPlan, root: Path, imds_address: str) -> Facts:
         instance_id=instance_id or instance.instance_id or kept.instance_id,
         ec2={**kept.metadata, **instance.metadata},
         members=srv.find(plan.srv) if plan.srv else (),
+        of_root=tuple(path for path in plan.masters_files if _is_of_root(root / path.lstrip("/"))),
         texts={path: text for path in (*plan.fill_in, ENVIRONMENT) if (text := _text(root / path.lstrip("/")))},
     )
     members, own = own_place(plan, facts)
@@ -104,6 +105,13 @@ def _outward() -> str:
         except OSError:
             return ""
         return name
+
+
+def _is_of_root(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == 0
+    except OSError:
+        return False
 
 
 def _text(path: Path) -> str:
