@@ -12,16 +12,19 @@ after_seq=N    behind this number (of one machine)
 
 from __future__ import annotations
 
+import importlib
 import math
 import re
 from collections.abc import Iterable, Mapping
-from re import _constants as _words  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 import msgspec
 
 from unitfleet.problems import BadValue
+
+# the standard library's own reading of a pattern, which no stubs describe
+_words: Any = importlib.import_module("re._constants")
+_parser: Any = importlib.import_module("re._parser")
 
 LINES = 100
 MOST_LINES = 100_000

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterable
-from re import _constants as op  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
 from typing import Any
+
+# the standard library's own reading of a pattern, which no stubs describe
+op: Any = importlib.import_module("re._constants")
+_parser: Any = importlib.import_module("re._parser")
 
 SHORTEST = 3
 """The index knows of runs of three characters."""
