@@ -92,6 +92,20 @@ async def test_nats_killed_in_the_middle_has_every_line_once_and_in_order(tmp_pa
     assert len({key for _, key, _ in found}) == len(found), "the server dropped what came twice"
 
 
+async def test_a_nats_that_is_not_there_is_told_at_once_and_gets_the_lines_when_it_is_back(tmp_path: Path) -> None:
+    store = MemoryLogStore()
+    store.number("a.service", 100)
+    async with nats_server(tmp_path) as server:
+        sink = NatsSink("nats", [f"127.0.0.1:{server.port}"], SOURCE)
+        async with shipping(sink, store, tmp_path) as seen:
+            await seen.shipped("nats", "a.service")
+            server.kill()  # nothing is under way
+            store.number("a.service", 100)
+            assert "no servers available" in await seen.told("log-sink-away", within_s=5)
+            await server.start()
+            await seen.shipped("nats", "a.service")
+
+
 async def test_nats_drops_a_batch_that_is_sent_again(tmp_path: Path) -> None:
     store = MemoryLogStore()
     store.number("a.service", 100)

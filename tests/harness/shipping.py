@@ -25,6 +25,7 @@ class Shipping:
     store: MemoryLogStore
     events: list[tuple[str, str, str]] = field(default_factory=list)
     pipeline: Pipeline | None = None
+    shipping: asyncio.Task[None] | None = None
 
     def kinds(self) -> list[str]:
         """Return the kinds of events so far."""
@@ -34,6 +35,7 @@ class Shipping:
         """Wait for an event and return its words."""
 
         async def look() -> str:
+            assert self.shipping is None or not self.shipping.done(), f"shipping has ended: {self.shipping}"
             return next((message for each, _, message in self.events if each == kind), "")
 
         return await eventually(look, within_s=within_s, what=lambda: f"an event {kind} in {self.events}")
@@ -83,6 +85,7 @@ async def shipping(
             await store.changed.wait()
 
     tasks = [asyncio.create_task(pipeline.run()), asyncio.create_task(wake())]
+    seen.shipping = tasks[0]
     try:
         yield seen
         for task in tasks:

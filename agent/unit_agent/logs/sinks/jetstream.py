@@ -141,6 +141,8 @@ class NatsSink:
             servers=self._servers,
             name=f"unit-agent {self._source.name}",
             allow_reconnect=False,
+            max_reconnect_attempts=1,  # else it tries for a minute to connect at all, and nobody is told meanwhile
+            reconnect_time_wait=0,
             connect_timeout=CONNECT_S,
             user=account.user or None,
             password=account.password or None,
