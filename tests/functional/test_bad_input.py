@@ -213,6 +213,7 @@ async def test_what_nobody_knows_is_not_found(cluster: Cluster) -> None:
     ]
     rows += [
         row("start nobody.service", NOT_FOUND, "cannot find unit nobody.service", "looked for nobody.service in"),
+        row("start goood.service", NOT_FOUND, "cannot find unit goood.service", "did you mean good.service?"),
         row("stop goood.service", NOT_FOUND, "cannot find unit goood.service", "did you mean good.service?"),
         row("status goood.service", NOT_FOUND, "cannot find unit goood.service", "did you mean good.service?"),
         row("stop none@<1..3>", NOT_FOUND, "3 units (none@1.service, none@2.service, none@3.service)"),

@@ -79,7 +79,7 @@ def _source(
         return Source(
             name=asked.name, warning=f"{asked.name} has no file here to replace it with; it stays as it is"
         )
-    raise _not_found(asked, template)
+    raise _not_found(api, asked, template)
 
 
 def _asked(api: Api, argument: str, env: Mapping[str, str]) -> Iterator[_Asked]:
@@ -135,10 +135,22 @@ def _difference(view: UnitView, file: Path | None) -> str:
     return f"{view.name} is registered with another text than {file}; --replace submits the file"
 
 
-def _not_found(asked: _Asked, template: str) -> NotFound:
+def _not_found(api: Api, asked: _Asked, template: str) -> NotFound:
     places = ", ".join(str(directory.absolute()) for directory in asked.directories)
     also = f" or {template}" if template else ""
+    looked = f"looked for {asked.name}{also} in {places}; give a path, or submit {template or asked.name} first"
+    near = _nearest(api, asked.name)
     return NotFound(
         f"cannot find unit {asked.name}: neither registered nor a file here",
-        hint=f"looked for {asked.name}{also} in {places}; give a path, or submit {template or asked.name} first",
+        hint=f"{near} Else: {looked}" if near else looked,
     )
+
+
+def _nearest(api: Api, name: str) -> str:
+    """The master's question for the registered unit with the nearest name, "" when none is near."""
+    try:
+        api.explain(name)
+    except NotFound as error:
+        if (error.hint or "").startswith("did you mean"):
+            return error.hint or ""
+    return ""
