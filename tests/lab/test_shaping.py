@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import re
@@ -165,12 +166,7 @@ def test_a_unit_on_the_hosts_network_is_limited_by_its_control_group(rig: NetRig
 def net_cls_released() -> Iterator[None]:
     """End the hierarchy that a test used once everything in it is gone: kept, it would blind Engines."""
     yield
-
-    def released() -> bool:
-        hierarchies.release({"net_cls"})
-        return "net_cls" not in hierarchies.hidden()
-
-    wait_for(released, "the hierarchy is gone")
+    asyncio.run(hierarchies.end({"net_cls"}))
 
 
 @pytest.mark.skipif(not V1, reason="this kernel has no net_cls")
