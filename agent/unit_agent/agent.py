@@ -29,6 +29,9 @@ from unit_agent.reports import Reports
 from unit_agent.secrets.delivery import Delivery, NoDelivery
 from unit_agent.secrets.given import Given
 from unit_agent.status import AgentStatus, UnitStatus
+from unit_agent.strict.deadlines import Deadlines
+from unit_agent.strict.keeper import Strict
+from unit_agent.strict.register import NoRegister, Register
 from unit_agent.sync import Sync
 from unit_agent.texts import Texts
 from unit_agent.timings import Timings
@@ -64,6 +67,8 @@ class Agent:
         permit: Permit = everything_permitted,
         private_key: str = "",
         delivery: Delivery | None = None,
+        deadlines: Deadlines | None = None,
+        register: Register | None = None,
     ) -> None:
         self.facts = facts
         self._timings = timings
@@ -108,6 +113,19 @@ class Agent:
             Backoff(rng, *timings.store_retry_s),
             Backoff(rng, *timings.store_retry_s),
         )
+        self.strict = Strict(
+            store,
+            facts.id,
+            self.presence.nonce,
+            self.sync,
+            self.texts,
+            self.copies,
+            deadlines or Deadlines(timings.ttl_s),
+            register or NoRegister(),
+            timings,
+            rng,
+            lambda unit: self.worker.consider(unit, ordered=True),
+        )
         self.worker = Worker(
             self.sync,
             self.copies,
@@ -117,6 +135,7 @@ class Agent:
             starts_at_once,
             may_start,
             self.secrets,
+            self.strict,
             self._tell,
             self.happened,
             permit,
@@ -128,6 +147,7 @@ class Agent:
         await self.sync.load()
         await self.holds.load()
         await self.secrets.load()
+        await self.strict.load()
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 for name in self.copies.drivers:
@@ -135,6 +155,7 @@ class Agent:
                 self._tasks.create_task(self.presence.run(), name="presence")
                 self._tasks.create_task(self.sync.run(), name="sync")
                 self._tasks.create_task(self.secrets.run(), name="secrets")
+                self._tasks.create_task(self.strict.run(), name="strict")
                 self._tasks.create_task(self.reports.run(), name="reports")
                 self._tasks.create_task(self._work(), name="work")
                 self._tasks.create_task(self._tidy_up(), name="tidy up")

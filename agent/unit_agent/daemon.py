@@ -43,6 +43,8 @@ from unit_agent.secrets.machine_key import MachineKey, machine_key
 from unit_agent.settings import AgentConfig
 from unit_agent.shaping.duty import Shaping
 from unit_agent.slim import keep_slim
+from unit_agent.strict.deadlines import Deadlines
+from unit_agent.strict.register import DirectoryRegister
 from unit_agent.sync import WANTED, KeptWanted
 from unit_agent.timings import TIMINGS
 from unitfleet.errors import InvalidConfig, Refused
@@ -97,8 +99,9 @@ async def serve(config: AgentConfig) -> None:
             kept = await read_record(local, WANTED, KeptWanted)
             cluster = kept.cluster if kept and kept.machine == facts.id else ""
             underway = Underway()
-            make_docker = functools.partial(_docker, config, facts, instruments, underway)
-            drivers = _drivers(config, facts, cluster, make_docker)
+            deadlines = Deadlines(config.profile.ttl_s)
+            make_docker = functools.partial(_docker, config, facts, instruments, underway, deadlines)
+            drivers = _drivers(config, facts, cluster, make_docker, deadlines)
             agent = Agent(
                 store,
                 drivers,
@@ -112,6 +115,8 @@ async def serve(config: AgentConfig) -> None:
                 permit=Guard(facts.name, facts.policy, config.docker_socket).refusal,
                 private_key=key.private,
                 delivery=InMemory(config.secrets_dir, facts.id),
+                deadlines=deadlines,
+                register=DirectoryRegister(config.strict_dir / facts.id, facts.boot_id, deadlines),
             )
             stack.push_async_callback(_close, agent)
             context = Context(agent, store, config, instruments, underway, tls)
@@ -244,19 +249,29 @@ def _meter(config: AgentConfig, facts: machine.Facts) -> Meter:
     return Meter(facts.id, config.state_dir, egress=egress, ingress=ingress, address=facts.address)
 
 
-def _drivers(config: AgentConfig, facts: machine.Facts, cluster: str, make_docker: MakeDocker) -> list[Driver]:
+def _drivers(
+    config: AgentConfig, facts: machine.Facts, cluster: str, make_docker: MakeDocker, deadlines: Deadlines
+) -> list[Driver]:
     """Return the drivers that can be had at once: docker's labels need to know the cluster."""
     drivers: list[Driver] = []
     if config.may_use("process"):
         cgroups = Cgroups(facts.id, facts.capacity.memory)
-        drivers.append(ProcessDriver(config.state_dir, facts.name, boot_id=facts.boot_id, cgroups=cgroups))
+        boot = facts.boot_id
+        drivers.append(
+            ProcessDriver(config.state_dir, facts.name, boot_id=boot, cgroups=cgroups, deadlines=deadlines)
+        )
     if cluster and ("docker" in config.drivers or (config.may_use("docker") and _answers(config.docker_socket))):
         drivers.append(make_docker(cluster))
     return drivers
 
 
 def _docker(
-    config: AgentConfig, facts: machine.Facts, instruments: Instruments, underway: Underway, cluster: str
+    config: AgentConfig,
+    facts: machine.Facts,
+    instruments: Instruments,
+    underway: Underway,
+    deadlines: Deadlines,
+    cluster: str,
 ) -> Driver:
     return DockerDriver(
         facts.id,
@@ -268,6 +283,7 @@ def _docker(
         registry_auth=config.registry_auth,
         instruments=instruments,
         underway=underway,
+        deadlines=deadlines,
     )
 
 

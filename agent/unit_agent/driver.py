@@ -70,6 +70,20 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Marks:
+    """What tells a copy's processes on this host, known before there are any: any one of these is enough.
+
+    `groups` are parts of their control groups' paths, `variables` stand in their environment as `NAME=value`.
+    `container` is what the Engine at the socket `engine` calls it; both "" for a copy that is none.
+    """
+
+    groups: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+    container: str = ""
+    engine: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """A placement with its unit text read: what a driver is to make."""
 
@@ -149,6 +163,10 @@ class Driver(Protocol):
 
         A copy that could not start is returned with phase FAILED (or RESTARTING) and its message.
         """
+        ...
+
+    async def marks(self, unit: str) -> Marks:
+        """Return what tells the processes of the created copy. Raises `DriverError` when there is no copy."""
         ...
 
     async def stop(self, unit: str) -> None:

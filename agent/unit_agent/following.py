@@ -10,6 +10,7 @@ from contextlib import aclosing
 
 from unit_agent.backoff import Backoff, pause
 from unitfleet.errors import Compacted, StoreError
+from unitfleet.loop import run_out
 from unitfleet.store import Batch, Listing, Store
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Follower:
         self._relist = True
         self._hurry.set()
         if self._scope is not None:
-            self._scope.reschedule(asyncio.get_running_loop().time())
+            run_out(self._scope)
 
     def hurry(self) -> None:
         """Cut a back-off short: the store answers again."""

@@ -51,6 +51,7 @@ class AgentConfig:
     socket: str = option("PATH", "Unix socket for this host; empty for none", "/run/unitfleet/agent.sock")
     policy: str = option("FILE", f"what units may ask of this host (default: {policies.DEFAULT}, if there)", "")
     secrets_dir: Path = option("DIR", "where units find their secrets; a tmpfs", Path("/run/unitfleet/secrets"))
+    strict_dir: Path = option("DIR", "deadlines of strict units; a tmpfs", Path("/run/unitfleet/strict"))
     drivers: tuple[str, ...] = option("process,docker|auto", "auto: docker once its Engine answers", ("auto",))
     docker_socket: str = option("PATH", "the Docker Engine's socket", "/var/run/docker.sock")
     cluster_key_file: str = option("PATH", "the key that masters show; without it they are refused", "")

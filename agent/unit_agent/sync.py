@@ -68,6 +68,7 @@ class Sync:
         self._on_change = on_change
         self._on_listed = on_listed
         self.placements: dict[str, Placement] = {}
+        self.revisions: dict[str, int] = {}  # mod revision of each placement, as the store told this process
         self.machine_spec: MachineSpec | None = None
         self.synced = asyncio.Event()
         self.keep_everything = ""
@@ -139,15 +140,19 @@ class Sync:
         if not await self._trusted(listing):
             return
         placements = {}
+        revisions = {}
         for item in listing.items:
             unit, raw = _unit_of(item), _text_of(item)
             # unreadable is no order: what was known stands
-            known = raw if self._readable(unit, raw) else self._raw.get(unit)
+            readable = self._readable(unit, raw)
+            known = raw if readable else self._raw.get(unit)
             if known is not None:
                 placements[unit] = known
+            if readable:
+                revisions[unit] = item.mod_revision
         changed = {unit for unit in self._raw.keys() | placements if self._raw.get(unit) != placements.get(unit)}
         self.revision = listing.revision
-        await self._become(placements, changed)
+        await self._become(placements, changed, revisions)
         if not self.synced.is_set():
             logger.info("synced with the store: %d placements", len(placements))
             self.synced.set()
@@ -160,18 +165,21 @@ class Sync:
         self.revision = max(self.revision, batch.revision)
         if not fresh:
             return
-        placements = dict(self._raw)
+        placements, revisions = dict(self._raw), dict(self.revisions)
         for event in fresh:
             unit = _unit_of(event.kv)
+            revisions.pop(unit, None)
             if event.kind is EventKind.DELETE:
                 placements.pop(unit, None)
             elif self._readable(unit, raw := _text_of(event.kv)):
                 placements[unit] = raw
-        changed = {_unit_of(event.kv) for event in fresh}
-        await self._become(placements, {unit for unit in changed if self._raw.get(unit) != placements.get(unit)})
+                revisions[unit] = event.kv.mod_revision
+        touched = {_unit_of(event.kv) for event in fresh}
+        changed = {unit for unit in touched if self._raw.get(unit) != placements.get(unit)}
+        await self._become(placements, changed, revisions)
 
-    async def _become(self, placements: dict[str, str], changed: set[str]) -> None:
-        """Save first, then let it be acted on."""
+    async def _become(self, placements: dict[str, str], changed: set[str], revisions: dict[str, int]) -> None:
+        """Save first, then let it be acted on: a placement and its revision are seen together."""
         self._raw = placements
         await self._save()
         before = {unit: self.placements.get(unit) for unit in changed}
@@ -180,6 +188,7 @@ class Sync:
                 self._take(unit, placements[unit])
             else:
                 self.placements.pop(unit, None)
+        self.revisions = revisions
         if changed:
             self._on_change(changed, {u for u in changed if amends(before[u], self.placements.get(u))})
 

@@ -18,9 +18,11 @@ from unit_agent.driver import Copy, Driver, Order, Progress
 from unit_agent.holds import HELD, Holds, plan_held
 from unit_agent.reconcile import Action, Activity, Step, amends, plan
 from unit_agent.secrets.given import Given
+from unit_agent.strict.keeper import STOPPED, Strict
 from unit_agent.sync import Sync
 from unit_agent.texts import Texts
 from unitfleet.errors import DriverError, DriverUnavailable, InvalidUnit, NotFound, StoreError
+from unitfleet.loop import run_out
 from unitfleet.model import CopyPhase, Placement, Wanted
 from unitfleet.spec import Restart
 
@@ -126,6 +128,7 @@ class Worker:
         starts_at_once: int,
         may_start: MayStart,
         secrets: Given,
+        strict: Strict,
         tell: Callable[[str], None],
         happened: Callable[[str, str, str], None],
         permit: Permit = everything_permitted,
@@ -138,6 +141,7 @@ class Worker:
         self._slots = Slots(starts_at_once)
         self._may_start = may_start
         self._secrets = secrets
+        self._strict = strict
         self._tell = tell
         self._happened = happened
         self._permit = permit
@@ -234,7 +238,7 @@ class Worker:
             or wanted.wanted is not one.doing.wanted
             or (wanted.spec, wanted.incarnation, wanted.restart) != identity
         ):
-            one.scope.reschedule(asyncio.get_running_loop().time())
+            run_out(one.scope)
 
     async def _work(self, one: _Unit) -> None:
         done: tuple[Action, ...] = ()
@@ -289,6 +293,8 @@ class Worker:
             held = plan_held(wanted, copy)
             if held is not None:
                 return held
+        if self._strict.must_stop(one.name):
+            return (Action(Step.STOP, STOPPED),)
         if wanted is None and not self._sync.synced.is_set():
             return ()  # not asked yet
         if one.again and wanted is not None and wanted.wanted is Wanted.LAUNCHED:
@@ -389,6 +395,9 @@ class Worker:
                         await room.enter_async_context(self._slots.taken())
                 if not order.credentials:
                     order = await self._secrets.deliver(order)
+                if action.step is Step.START:
+                    async with self._cancellable(one, wanted):
+                        await self._strict.admit(wanted, driver.name)
                 await self._make(one, driver, order, action)
 
     def _driver_for(self, order: Order) -> Driver:

@@ -1,4 +1,4 @@
-"""The loop that master and agent share: at once on change, and at least every so often."""
+"""What loops of masters and agents share: to go on at once on change, and at least every so often."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ async def reconcile_forever(
                 await changed.wait()
         except TimeoutError:
             pass  # nothing changed: look anyway
+
+
+def run_out(scope: asyncio.Timeout) -> None:
+    """Let a timeout run out now. One that does already is left: asyncio raises `RuntimeError` for it."""
+    if not scope.expired():
+        scope.reschedule(asyncio.get_running_loop().time())

@@ -14,10 +14,10 @@ from unitfleet.unitfile import XFLEET, Option
 CONTAINER = "Container"
 
 XFLEET_OURS = frozenset(
-    "CPU Memory Egress Ingress EgressLimit IngressLimit Burst Spread OnMachineLoss Warm Secret".split()
+    "CPU Memory Egress Ingress EgressLimit IngressLimit Burst Spread OnMachineLoss Warm Secret Singleton".split()
 )
 XFLEET_KEYS = xfleet.KEYS | XFLEET_OURS | checks.KEYS | logkeys.KEYS
-XFLEET_LATER = frozenset("Disk Prefer Avoid Priority Isolation Singleton".split())
+XFLEET_LATER = frozenset("Disk Prefer Avoid Priority Isolation".split())
 
 CONTAINER_KEYS = frozenset(
     (

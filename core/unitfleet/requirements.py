@@ -57,6 +57,10 @@ def read(
     _check_together(wants, options, problems)
     moves: tuple[OnLoss, float | None] = (OnLoss.MOVE, None)
     on_loss, after_s = _ours(options, unit, problems, "OnMachineLoss", _on_loss, moves)
+    strict = _ours(options, unit, problems, "Singleton", _singleton, False)
+    if strict and wants.is_global:
+        line = next(option.line for option in options if option.name == "Singleton")
+        problems.error(line, "Singleton=strict cannot be used with Global=", "a global unit runs once a machine")
     limit = container.memory if container is not None else 0
     _warn_of_local_data(container, options, problems)
     return Requirements(
@@ -78,6 +82,7 @@ def read(
         on_loss=on_loss,
         on_loss_after_s=after_s,
         oneshot=service.type is ServiceType.ONESHOT,
+        strict=strict,
     )
 
 
@@ -235,6 +240,12 @@ def _spread(text: str) -> str:
     if not _METADATA_KEY.fullmatch(text):
         raise BadValue(f"{text[:40]!r} is no metadata key: write one that machines have, as Spread=zone")
     return text
+
+
+def _singleton(text: str) -> bool:
+    if text == "strict":
+        return True
+    raise BadValue(f"{text[:40]!r} is not strict: write Singleton=strict, or leave the line out")
 
 
 def _on_loss(text: str) -> tuple[OnLoss, float | None]:

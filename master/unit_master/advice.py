@@ -9,6 +9,7 @@ from unit_master.rules import (
     cores,
     in_the_way,
     is_pinned_to,
+    lease_suffices,
     left_for,
     missing_metadata,
     missing_secrets,
@@ -73,6 +74,8 @@ def _phrases(unit: Requirements, host: Host, rule: str) -> tuple[str, str]:
         case "driver":
             drivers = f"no {' or '.join(unit.drivers) or 'suitable'} driver"
             return f"has {drivers}", f"have {drivers}"
+        case "lease":
+            return "has too short a lease", "have too short a lease"
         case "policy":
             return "does not allow what it asks for", "do not allow what it asks for"
         case "secret":
@@ -114,6 +117,8 @@ def _fixes(unit: Requirements, host: Host, scene: Scene) -> list[Fix]:
     fixes += _readying(unit, host, scene)
     if host.status is MachineStatus.READY and not set(unit.drivers) & set(host.drivers):
         fixes.append((6, f"add a machine with the {' or '.join(unit.drivers) or 'right'} driver"))
+    if lease_suffices(unit, host, scene) is not None:
+        fixes.append((7, f"start the agent of {host.name} with --profile=fast or default"))
     if why := exceeds(unit.demands, host.policy):
         fixes.append((8, f"ask for less in the unit ({host.name} {why}){_or_allow(unit, host)}"))
     if unit.secrets and not host.has_key and host.status is MachineStatus.READY:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from unit_master.view import ClusterView
 from unitfleet import keys
 from unitfleet.errors import Compacted, Refused, StoreError, StoreUnavailable
+from unitfleet.loop import run_out
 from unitfleet.store import MemberStatus, Store, StoreStatus
 
 logger = logging.getLogger(__name__)
@@ -174,9 +175,9 @@ class Cache:
 
     def _list_soon(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self._until is not None and not self._until.expired() and now - self._listed_at > LIST_AGAIN_S:
+        if self._until is not None and now - self._listed_at > LIST_AGAIN_S:
             self._listed_at = now
-            self._until.reschedule(now)
+            run_out(self._until)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()

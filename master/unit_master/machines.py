@@ -75,7 +75,7 @@ def plan_machines(view: ClusterView, clocks: Clocks) -> MachinePlan:
         reason = (
             "the operator declared it lost" if told else f"absent for {clocks.absent_for.get(machine, 0):.1f} s"
         )
-        strict = _strict_units(view, machine)
+        strict, live = _strict_units(view, machine)
         if not strict:
             actions.append(Lose(machine, reason))
             continue
@@ -85,7 +85,7 @@ def plan_machines(view: ClusterView, clocks: Clocks) -> MachinePlan:
             continue
         remaining = strict_wait_s(view, machine) - wait.for_s
         if remaining <= 0:
-            actions.append(Lose(machine, reason, strict, wait.fence_revision))
+            actions.append(Lose(machine, reason, live, wait.fence_revision))
         else:
             again = min(remaining, again if again is not None else remaining)
     if state.again_s is not None:
@@ -171,11 +171,17 @@ def _overdue(view: ClusterView, clocks: Clocks) -> tuple[dict[str, bool], float 
     return overdue, again
 
 
-def _strict_units(view: ClusterView, machine: str) -> tuple[str, ...]:
-    found = []
+def _strict_units(view: ClusterView, machine: str) -> tuple[bool, tuple[str, ...]]:
+    """Return whether a strict copy may run there, and the strict units whose placements are to become `gone`.
+
+    One that is ordered `gone` and has not acknowledged it may not have heard of it: it runs until its deadline.
+    """
+    found, live = False, []
     for unit in sorted(view.on_machine.get(machine, ())):
         placement = view.placements_of(unit)[machine].value
         spec = view.spec(unit, placement.spec)
-        if placement.wanted is not Wanted.GONE and spec is not None and spec.requirements.strict:
-            found.append(unit)
-    return tuple(found)
+        if spec is not None and spec.requirements.strict:
+            found = True
+            if placement.wanted is not Wanted.GONE:
+                live.append(unit)
+    return found, tuple(live)

@@ -267,11 +267,8 @@ class _Plan:
         if waits is not None:
             yield from self._pend(Pending(unit=self.name, considered=0, message=waits, since=self.now))
             return
-        if needs.strict and any(
-            self._ready(m) for m, e in self.placements.items() if e.value.wanted is Wanted.GONE
-        ):
-            message = "waits until its former copy has surely ended"
-            yield from self._pend(Pending(unit=self.name, considered=0, message=message, since=self.now))
+        if needs.strict and (waits := self._waits_for_its_end()):
+            yield from self._pend(Pending(unit=self.name, considered=0, message=waits, since=self.now))
             return
         decided = place(needs, self.scene, but=() if new is None else (new,))
         if isinstance(decided, Refused):
@@ -284,6 +281,23 @@ class _Plan:
         reason = decided.reason if new is None else f"{why}; {decided.reason}"
         yield Place(self.name, decided.machine, wanted, reason, new or "")
         self.scene.settle(needs, decided.machine)
+
+    def _waits_for_its_end(self) -> str:
+        """Return what a strict unit waits for before it may be placed anew, or "": never two copies.
+
+        A copy from before it was strict has no deadline: what became of it on a lost machine nobody can tell.
+        """
+        for machine, entry in sorted(self.placements.items()):
+            if self._ready(machine) and entry.value.wanted is Wanted.GONE:
+                return "waits until its former copy has surely ended"
+            spec = self.view.spec(self.name, entry.value.spec)
+            if not self._ready(machine) and spec is not None and not spec.requirements.strict:
+                name = self.view.machine_name(machine)
+                return (
+                    f"waits for {name}, which is lost: the copy there is from before the unit was strict and may "
+                    f"run on; when {name} is off for good, unitctl machines rm {name}"
+                )
+        return ""
 
     def _waits_for_its_machine(self, needs: Requirements, machine: str | None) -> str | None:
         if machine is None or needs.on_loss is not OnLoss.WAIT:

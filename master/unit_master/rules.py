@@ -18,6 +18,7 @@ from unitfleet.rates import rate_text
 Rule = Callable[[Requirements, Host, Scene], str | None]
 
 _MIB = 1024 * 1024
+STRICT_TTL_S = 5.0
 _globbed = lru_cache(maxsize=1 << 16)(glob_match)  # a pass asks for the same few pairs on every host
 
 
@@ -71,6 +72,13 @@ def driver_present(unit: Requirements, host: Host, scene: Scene) -> str | None:
     if not unit.drivers:
         return "no driver can run it"
     return f"needs the {' or '.join(unit.drivers)} driver (has {', '.join(host.drivers) or 'none'})"
+
+
+def lease_suffices(unit: Requirements, host: Host, scene: Scene) -> str | None:
+    """Refuse a host whose lease does not outlive a change of etcd's leader: a strict unit would stop for it."""
+    if not unit.strict or host.ttl_s >= STRICT_TTL_S:
+        return None
+    return f"its lease of {host.ttl_s:g} s is too short for a strict unit, which needs {STRICT_TTL_S:g} s"
 
 
 def policy_allows(unit: Requirements, host: Host, scene: Scene) -> str | None:
@@ -262,6 +270,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("ready", is_ready),
     ("room", has_room),
     ("driver", driver_present),
+    ("lease", lease_suffices),
     ("policy", policy_allows),
     ("secret", secrets_at_hand),
     ("metadata", metadata_matches),

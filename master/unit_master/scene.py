@@ -64,6 +64,7 @@ class Host:
     shut_out: bool = False  # its certificate is taken no more
     closed: str = ""  # why its agent takes no new units now
     warming: str = ""  # what it lacks before it takes new containers
+    ttl_s: float = 10.0  # of its lease
     has_key: bool = False  # its agent can be given secrets
     images: frozenset[str] = frozenset()  # of its warm set, those that it holds
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -249,6 +250,7 @@ def _host(view: ClusterView, machine: str) -> Host:
         shut_out=view.is_denied(AGENT, machine),
         closed=measured.value.closed if measured else "",
         warming=present.value.warming if present else "",
+        ttl_s=known.ttl_s,
         has_key=bool(present and present.value.public_key),
         images=frozenset(view.images[machine].value.held) if machine in view.images else frozenset(),
         metadata=view.metadata(machine),

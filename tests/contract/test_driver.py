@@ -57,6 +57,20 @@ async def test_a_fresh_host_holds_no_copy(rig: DriverRig) -> None:
     assert list(await rig.driver().list()) == []
 
 
+async def test_the_marks_of_a_copy_are_known_before_it_starts_and_those_of_none_are_an_error(
+    rig: DriverRig,
+) -> None:
+    driver = rig.driver()
+    with pytest.raises(DriverError, match="no copy of it is here"):
+        await driver.marks(UNIT)
+    order = rig.order(UNIT, Job.RUNS)
+    await driver.create(order)
+    marks = await driver.marks(UNIT)
+    assert marks.groups or marks.variables
+    await driver.start(order)
+    assert await driver.marks(UNIT) == marks
+
+
 async def test_create_makes_a_copy_that_does_not_run(rig: DriverRig) -> None:
     driver = rig.driver()
     copy = await driver.create(rig.order(UNIT, Job.RUNS))

@@ -299,3 +299,33 @@ def test_an_agent_that_came_before_the_first_master_learns_which_cluster_it_is_i
             assert agent.sync.cluster == "c1"
 
     story(tell)
+
+
+def test_wishes_to_list_anew_that_come_within_a_moment_end_no_agent() -> None:
+    async def tell(world: World) -> None:
+        async with world.agent() as agent:
+            await world.stands()
+            await asyncio.sleep(1)
+            for _ in range(10):
+                agent.sync.relist()
+                await asyncio.sleep(0)
+            await world.place("a.service")
+            await world.becomes("a.service", CopyPhase.RUNNING)
+
+    story(tell)
+
+
+def test_orders_that_overtake_a_pull_within_a_moment_end_no_agent() -> None:
+    async def tell(world: World) -> None:
+        world.host.usual = Behaviour(pull_s=30.0)
+        async with world.agent() as agent:
+            await world.stands()
+            await world.place("a.service")
+            await world.becomes("a.service", CopyPhase.PULLING)
+            await world.place("a.service", Wanted.GONE)
+            for _ in range(100):
+                agent.worker.consider("a.service", ordered=True)
+                await asyncio.sleep(0)
+            await world.becomes("a.service", CopyPhase.GONE)
+
+    story(tell)

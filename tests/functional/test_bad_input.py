@@ -140,7 +140,7 @@ REFUSED_FILES = {
         "leave out one",
     ),
     "egress.service": (fleet("Egress=10MB"), "egress.service:5: Egress=: '10MB' is bytes", "write 80M"),
-    "strict.service": (fleet("Singleton=strict"), "strict.service:5: Singleton= is not supported by this version"),
+    "strict.service": (fleet("Singleton=yes"), "strict.service:5: Singleton=: 'yes' is not strict"),
     "empty.service": (
         "",
         "empty.service: there is neither a [Service] nor a [Container] section",

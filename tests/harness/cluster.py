@@ -207,6 +207,12 @@ class Cluster:
         machine.agent.start()
         return machine
 
+    async def fence(self, machine: str) -> bytes:
+        """Return what stands of the machine's fence renewals, by the word of etcd; b"" before the first."""
+        (view,) = (view for name, view in (await self.machine_views()).items() if name == machine)
+        held = await self.store.get(keys.fence(view.id))
+        return held.value if held else b""
+
     def start_agent(self, machine: Machine) -> None:
         """Start the machine's agent, which was killed or stopped."""
         machine.agent.start()
@@ -436,6 +442,7 @@ class Cluster:
             *("--state-dir", str(site.state_dir(host)), "--socket", str(self._root / f"{name}.sock")),
             *("--address", address, "--listen", f"{address}:0", *site.agent_flags(host), *self._agent_args),
             *("--cluster-key-file", str(self._root / "cluster.key"), "--metadata", _metadata(host)),
+            *("--strict-dir", str(self._root / f"{name}.strict")),
             *flags,
         ]
         argv = [*self._started_as(name, argv)]

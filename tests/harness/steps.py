@@ -22,7 +22,7 @@ from unit_master.apply import Scribe
 from unit_master.machines import Clocks, Wait, plan_machines
 from unit_master.reconcile import plan_units
 from unit_master.view import ClusterView
-from unitfleet import accept, codec, keys
+from unitfleet import codec, keys
 from unitfleet.memory import MemoryStore
 from unitfleet.model import (
     CopyPhase,
@@ -35,20 +35,11 @@ from unitfleet.model import (
     UnitState,
     Wanted,
 )
-from unitfleet.spec import UnitSpec
 from unitfleet.store import Compare, Op, Put, absent, created_at, holds, unchanged
 
 TEXT = "[Service]\nExecStart=/bin/sleep 1000\n"
-STRICT_TEXT = TEXT + "# strict\n"
-"""Read as a strict unit here; unit files can't say so yet."""
+STRICT_TEXT = TEXT + "[X-Fleet]\nSingleton=strict\n"
 STRICT_SPEC = hashlib.sha256(STRICT_TEXT.encode()).hexdigest()
-
-
-def read(name: str, text: str) -> UnitSpec:
-    """Read a unit text; one that ends in `# strict` is a strict unit."""
-    spec = accept.read(name, text)
-    strict = text == STRICT_TEXT
-    return msgspec.structs.replace(spec, requirements=msgspec.structs.replace(spec.requirements, strict=strict))
 
 
 @dataclass(slots=True)
@@ -105,7 +96,7 @@ class Steps:
 
     async def view(self) -> ClusterView:
         """Return the cluster as a linearizable read shows it."""
-        view = ClusterView(read=read)
+        view = ClusterView()
         view.apply_listing(await self.store.list(keys.PREFIX))
         return view
 
@@ -133,6 +124,12 @@ class Steps:
         """Ask for a restart."""
         unit = await self._unit(name)
         await self._change(name, restart=unit.restart + 1)
+
+    async def replace_text(self, name: str, text: str) -> None:
+        """Give a unit another text."""
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        await self.store.put(keys.spec(digest), text.encode())
+        await self._change(name, spec=digest)
 
     async def order(self, machine: str, **wishes: object) -> None:
         """Write a machine-spec (drained=True, removed_join=1, …)."""

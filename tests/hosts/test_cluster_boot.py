@@ -123,7 +123,7 @@ class Etcd:
 def _ask(host: Host, what: str, **body: Any) -> dict[str, Any]:
     url = f"http://127.0.0.1:2379/v3/{what}"
     ran = host.attempt("curl", "-sS", "--fail", "--max-time", "5", "-d", json.dumps(body), url)
-    return json.loads(ran.stdout) if ran.code == 0 else {}
+    return json.loads(ran.stdout) if ran.code == 0 and ran.stdout else {}  # it may end before it has answered
 
 
 def _encoded(text: str) -> str:

@@ -178,6 +178,38 @@ async def test_a_new_leader_begins_its_own_wait_for_strict_units() -> None:
     assert [type(held.actions[0]) for held in await steps.plans()] == [Lose]
 
 
+async def test_a_strict_copy_that_was_ordered_gone_and_has_not_heard_of_it_is_waited_for() -> None:
+    steps = await strict_on_m1()
+    await steps.round("m1")
+    await steps.order("m1", drained=True)
+    assert await steps.lands(await only(steps, Gone))
+    await steps.expires("m1")  # revoked; the machine is cut off and sees neither this nor the order
+    assert not any(isinstance(held.actions[0], Lose) for held in await steps.plans()), "it reads the fence first"
+    (lose,) = [held for held in await steps.plans() if isinstance(held.actions[0], Lose)]
+    (action,) = lose.actions
+    assert isinstance(action, Lose) and action.fence_revision, "it compares the fence"
+    assert action.strict_units == (), "a gone placement is never rewritten"
+    assert steps.runs(A) == ["m1"]
+    assert await steps.lands(lose)
+    await steps.leader()
+    assert wanted_of(await steps.view(), A) == {"m1": Wanted.GONE, "m2": Wanted.LAUNCHED}
+    assert steps.runs(A) == []
+
+
+async def test_a_unit_that_became_strict_waits_for_the_machine_that_may_run_its_ordinary_copy() -> None:
+    steps = await running_on_m1()
+    await steps.expires("m1")
+    await steps.replace_text(A, STRICT_TEXT)
+    await steps.leader()
+    view = await steps.view()
+    assert view.roster["m1"].value.status is MachineStatus.LOST
+    assert wanted_of(view, A) == {"m1": Wanted.LAUNCHED}
+    assert "machines rm m1" in view.pending[A].value.message
+    await steps.order("m1", removed_join=view.roster["m1"].value.join)
+    await steps.leader()
+    assert wanted_of(await steps.view(), A) == {"m2": Wanted.LAUNCHED}
+
+
 async def test_a_strict_unit_is_not_placed_anew_while_its_old_copy_may_run() -> None:
     steps = await strict_on_m1()
     await steps.order("m1", drained=True)

@@ -26,7 +26,10 @@ def case(name: str, rule: str, unit: Requirements, host: Host, why: str | None) 
 
 def test_the_rules_are_asked_in_the_order_of_the_architecture() -> None:
     names = [name for name, _ in RULES]
-    assert names == "pin ready room driver policy secret metadata peers conflicts replaces ports resources".split()
+    assert (
+        names
+        == "pin ready room driver lease policy secret metadata peers conflicts replaces ports resources".split()
+    )
 
 
 def with_policy() -> Host:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import random
 import time
@@ -21,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from unit_agent.driver import Copy, LogLine, Order, OutputUnreadable, Remains, Report
+from unit_agent.driver import Copy, LogLine, Marks, Order, OutputUnreadable, Remains, Report
 from unit_agent.drivers import docker_request as written
 from unit_agent.drivers.block_device import disk_node
 from unit_agent.drivers.docker_engine import CHANGE_S, INSPECT_S, LIST_S, Engine, EngineRefused
@@ -42,7 +43,8 @@ from unit_agent.images.pulls import Pulls
 from unit_agent.images.underway import Underway
 from unit_agent.metrics.instruments import Instruments
 from unit_agent.output import Limit, OutputBatch, OutputLine
-from unitfleet.errors import DriverError, ImageNotFound
+from unit_agent.strict.deadlines import Deadlines
+from unitfleet.errors import DriverError, DriverUnavailable, ImageNotFound
 from unitfleet.limits import on_machine
 from unitfleet.model import CopyPhase
 
@@ -73,8 +75,10 @@ class DockerDriver:
         registry_auth: str = "",
         instruments: Instruments | None = None,
         underway: Underway | None = None,
+        deadlines: Deadlines | None = None,
     ) -> None:
         self._owner = Owner(cluster=cluster_id, machine=machine_id, machine_name=machine_name)
+        self._deadlines = deadlines or Deadlines(math.inf)
         self._engine = Engine(socket, instruments.called if instruments else None)
         self.pulls = Pulls(self._engine, pulls_at_once, Credentials(registry_auth), instruments, underway)
         self._watch = Watch(
@@ -84,7 +88,9 @@ class DockerDriver:
             boot=psutil.boot_time() if boot is None else boot,
             now=now,
             dice=dice or random.Random(),
+            deadlines=self._deadlines,
         )
+        self._socket = socket
         self._watching: asyncio.Task[None] | None = None
         self._outputs = OpenOutputs()
         self._files = FileWatch()
@@ -151,6 +157,8 @@ class DockerDriver:
             raise DriverError(f"cannot start {unit}: no copy of it is here")
         async with track.lock:
             if not track.seen.running:
+                if not self._deadlines.may_run(unit):
+                    raise DriverUnavailable(f"cannot start {unit}: it is strict, and its confirmation ran out")
                 await self._unmark(track)
                 await self._watch.begin(track, afresh=True)
         while True:
@@ -163,6 +171,12 @@ class DockerDriver:
             except TimeoutError:
                 if await self._watch.look(track) is None:
                     raise DriverError(f"cannot start {unit}: its container was removed") from None
+
+    async def marks(self, unit: str) -> Marks:
+        track = await self._watch.find(unit, within_s=_JUST_MADE_S)
+        if track is None:
+            raise DriverError(f"cannot tell the processes of {unit}: no copy of it is here")
+        return Marks(groups=(track.seen.id,), container=track.seen.id, engine=self._socket)
 
     async def stop(self, unit: str) -> None:
         await self._awake()

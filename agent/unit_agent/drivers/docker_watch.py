@@ -36,6 +36,7 @@ from unit_agent.drivers.docker_seen import (
 from unit_agent.drivers.docker_track import Track
 from unit_agent.drivers.docker_words import listened, may_tell
 from unit_agent.restart import FAILED, RestartAfter
+from unit_agent.strict.deadlines import Deadlines
 from unitfleet.errors import DriverError
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ _EVENTS = ("create", "start", "die", "destroy", "health_status", "pause", "unpau
 _TRUST_S = 60.0  # a full list is asked for after this long, even while events come
 _ASIDE = 16  # inspects at a time
 _STOP_SLACK_S = 15.0  # what the Engine may take beyond the copy's own stop timeout
+_UNCONFIRMED_S = 0.5  # how often a strict copy that ended asks whether it may start again
 _FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.2, 5.0
 
 
@@ -59,6 +61,7 @@ class Watch:
         boot: float,
         now: Callable[[], float],
         dice: random.Random,
+        deadlines: Deadlines,
     ) -> None:
         self._engine = engine
         self._owner = owner
@@ -66,6 +69,7 @@ class Watch:
         self._boot = boot
         self._now = now
         self._dice = dice
+        self._deadlines = deadlines
         self._host = HostTimes(boot=boot)
         self._tracks: dict[str, Track] = {}
         self._listeners: set[asyncio.Queue[str | None]] = set()
@@ -441,6 +445,8 @@ class Watch:
         try:
             if await self.look(track) is None or not self._wants_restart(track):
                 return True
+            if not self._deadlines.may_run(track.seen.unit):
+                track.due = asyncio.get_running_loop().time() + _UNCONFIRMED_S
             if track.due > asyncio.get_running_loop().time():
                 return False
             await self.begin(track, afresh=False)

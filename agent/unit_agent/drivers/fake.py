@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from unit_agent.driver import SYSTEM_WORDS, Copy, LogLine, Order, Progress, Remains, Report
+from unit_agent.driver import SYSTEM_WORDS, Copy, LogLine, Marks, Order, Progress, Remains, Report
 from unit_agent.output import Limit, OutputBatch
 from unit_agent.restart import WATCHDOG, Ended, Exit, History, cause_of, decide
 from unitfleet.errors import DriverError
@@ -98,6 +98,13 @@ class FakeHost:
             if held.copy.phase is not CopyPhase.FINISHED:
                 self._become(unit, CopyPhase.LOADED, message="", restarts=0)
         self._tell("")
+
+    def halt(self, unit: str) -> None:
+        """End every process of the unit for good, as the warden of strict units does."""
+        held = self._held[unit]
+        if held.copy.executing:
+            held.disarm()
+            self._become(unit, CopyPhase.LOADED, message="", restarts=0)
 
     def print(self, unit: str, text: str, stream: str = "stdout") -> None:
         """Let the unit write a line."""
@@ -245,6 +252,11 @@ class FakeDriver:
             self._host._begin(unit, 0)
         await self._until(unit, lambda copy: copy.phase is not CopyPhase.STARTING)
         return held.copy
+
+    async def marks(self, unit: str) -> Marks:
+        if unit not in self._host.copies:
+            raise DriverError(f"cannot tell the processes of {unit}: no copy of it is here")
+        return Marks(variables=(f"COPY={self._host.copies[unit].id}",))
 
     async def stop(self, unit: str) -> None:
         held = self._host._held.get(unit)

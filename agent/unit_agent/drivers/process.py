@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
-from unit_agent.driver import Copy, LogLine, Order, Remains, Report
+from unit_agent.driver import Copy, LogLine, Marks, Order, Remains, Report
 from unit_agent.drivers.cgroup_settings import refusal
 from unit_agent.drivers.open_outputs import OpenOutputs
 from unit_agent.drivers.output_reader import OutputReader
@@ -28,6 +29,7 @@ from unit_agent.drivers.unit_cgroup import Cgroups, UnitCgroup
 from unit_agent.drivers.unit_directory import UnitDirectory
 from unit_agent.encoding import encode_name
 from unit_agent.output import Limit, OutputBatch
+from unit_agent.strict.deadlines import Deadlines
 from unit_agent.supervisor import processes
 from unitfleet.errors import DriverError
 from unitfleet.spec import ServiceSpec
@@ -54,6 +56,7 @@ class ProcessDriver:
         boot_id: str = "",
         output_bytes: int = OUTPUT_BYTES,
         cgroups: Cgroups | None = None,
+        deadlines: Deadlines | None = None,
     ) -> None:
         self._units = root / "units"
         self._machine = machine
@@ -63,7 +66,8 @@ class ProcessDriver:
         self._watchers: set[asyncio.Queue[str]] = set()
         self._cgroups = cgroups
         self._swept = False
-        self._supervisors = Supervisors(self._boot_id, self._tell, cgroups)
+        self._deadlines = deadlines or Deadlines(math.inf)
+        self._supervisors = Supervisors(self._boot_id, self._tell, cgroups, self._deadlines)
         self._outputs = OpenOutputs()
         self._watch = OutputWatch()
 
@@ -106,8 +110,15 @@ class ProcessDriver:
         if directory is None:
             raise DriverError(f"cannot start {unit}: no copy of it is here")
         async with self._lock(unit):
-            await self._supervisors.ask(directory, "start", _start_limit_s(order.spec.service))
+            by = self._deadlines.start_by(unit)
+            verb = "start" if by is None else f"start-by {by}"
+            await self._supervisors.ask(directory, verb, _start_limit_s(order.spec.service))
         return await self._copy(directory)
+
+    async def marks(self, unit: str) -> Marks:
+        directory = await self._here(unit, "tell the processes of")
+        groups = () if self._cgroups is None else (f"{self._cgroups.name(unit)}/",)
+        return Marks(groups, (f"{processes.TOKEN}={directory.order['token']}",))
 
     async def stop(self, unit: str) -> None:
         directory = await asyncio.to_thread(self._find, unit)

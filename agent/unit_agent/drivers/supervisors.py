@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from unit_agent.drivers.supervisor_link import SupervisorGone, SupervisorLink, connect, spawn
 from unit_agent.drivers.unit_cgroup import Cgroups
 from unit_agent.drivers.unit_directory import UnitDirectory, failed, may_have_processes, restarting
+from unit_agent.strict.deadlines import Deadlines
 from unitfleet.errors import DriverError
 from unitfleet.model import CopyPhase
 
@@ -30,9 +31,12 @@ class Supervisors:
     `tell(unit)` is called whenever a supervisor says that something changed, and when it goes.
     """
 
-    def __init__(self, boot_id: str, tell: Callable[[str], None], cgroups: Cgroups | None) -> None:
+    def __init__(
+        self, boot_id: str, tell: Callable[[str], None], cgroups: Cgroups | None, deadlines: Deadlines
+    ) -> None:
         self._boot_id = boot_id
         self._cgroups = cgroups
+        self._deadlines = deadlines
         self._tell = tell
         self._links: dict[str, SupervisorLink] = {}
         self._spawned: set[int] = set()
@@ -69,7 +73,8 @@ class Supervisors:
         if state["phase"] == CopyPhase.FAILED or not may_have_processes(state):
             return
         problem = self._too_many_deaths(directory.unit)
-        again = state["phase"] != CopyPhase.STOPPING and not problem
+        stays = state["phase"] != CopyPhase.STOPPING and self._deadlines.may_run(directory.unit)
+        again = stays and not problem
         try:
             then = restarting("its supervisor died, what it left was ended") if again else {}
             await to_the_end(lambda: directory.end_remains(state, failed({}, problem) if problem else then))
@@ -186,17 +191,22 @@ class Supervisors:
                             self._reap()
                             continue
                         if problem:
-                            raise DriverError(f"cannot {verb} {directory.unit}: {problem}")
+                            raise DriverError(f"cannot {_plain(verb)} {directory.unit}: {problem}")
                         return
                     await asyncio.sleep(0.02)
         except TimeoutError as error:
             raise DriverError(
-                f"cannot {verb} {directory.unit}: its supervisor did not in {limit_s:g} s"
+                f"cannot {_plain(verb)} {directory.unit}: its supervisor did not in {limit_s:g} s"
             ) from error
         raise DriverError(
-            f"cannot {verb} {directory.unit}: its supervisor ended {ATTEMPTS} times before it answered",
+            f"cannot {_plain(verb)} {directory.unit}: its supervisor ended {ATTEMPTS} times before it answered",
             hint=f"see {directory.path / 'supervisor.log'}",
         )
+
+
+def _plain(verb: str) -> str:
+    """Return a command as a user would call it, without what belongs to it."""
+    return verb.partition(" ")[0].partition("-")[0]
 
 
 async def to_the_end(work: Callable[[], T]) -> T:

@@ -143,6 +143,10 @@ class Cgroups:
         self._proc = proc
         self._mkdir = mkdir
 
+    def name(self, unit: str) -> str:
+        """Return the end of the path of each of the unit's groups, whether they are made yet or not."""
+        return f"{self._name}/{encode_name(unit)}"
+
     def refusal(self, unit: str, limits: ResourceLimits) -> str:
         """Return why the unit's limits can't be kept on this host, or ""."""
         if limits == ResourceLimits():
@@ -168,7 +172,7 @@ class Cgroups:
         groups: dict[str, Path] = {}
         unified: set[str] = set()
         for place in self.places():
-            directory = place.parent / self._name / encode_name(unit)
+            directory = place.parent / self.name(unit)
             try:
                 self._make(place, directory)
             except OSError as error:

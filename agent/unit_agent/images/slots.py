@@ -8,6 +8,8 @@ import itertools
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from unitfleet.loop import run_out
+
 
 class MadeWay(Exception):
     """The pull was ended for a start that needs its slot: it is to be asked for again."""
@@ -114,7 +116,7 @@ class Slots:
         for held in staying[: max(0, len(starts) - ending)]:
             held.told = True
             for scope in held.scopes:
-                scope.reschedule(asyncio.get_running_loop().time())
+                run_out(scope)
 
     def _leave(self, image: str, start: bool, scope: asyncio.Timeout | None) -> None:
         held = self._held[image]

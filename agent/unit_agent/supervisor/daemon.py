@@ -62,6 +62,12 @@ class Daemon:
         match verb:
             case "start":
                 self.life.ask_start()
+            case _ if verb.startswith("start-by "):
+                if time.clock_gettime(time.CLOCK_BOOTTIME) > float(verb.partition(" ")[2]):
+                    answer(connection, number, "it is strict, and its confirmation ran out")
+                    return
+                verb = "start"
+                self.life.ask_start()
             case "stop":
                 self.life.ask_stop("")
             case "reload":

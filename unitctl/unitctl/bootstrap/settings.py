@@ -311,6 +311,7 @@ AGENT = Daemon(
         "metadata": Setting(dict, hint="key=value,key=value"),
         "policy": Setting(),
         "secrets-dir": Setting(),
+        "strict-dir": Setting(),
         "address": Setting(),
         "listen": Setting(str, _address, "ADDRESS:PORT"),
         "drivers": Setting(tuple, _drivers, "auto, or any of process, docker"),
