@@ -14,8 +14,10 @@ from chaos.campaign import TOP, Plan, Run, done
 from chaos.faults.drawing import FAMILIES
 from chaos.faults.fault import KINDS
 from chaos.rig import missing
+from chaos.soak import Soak
 from harness.engines import Engines
 
+STRICT = False
 PROOF = TOP / "docs" / "proof" / "chaos.jsonl"
 
 
@@ -35,26 +37,44 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--minutes", type=float, default=600.0, help="begin none after so long")
     run.add_argument("--out", type=Path, default=PROOF, metavar="FILE", help=f"default: {PROOF.relative_to(TOP)}")
     run.set_defaults(run=_run)
+    soak = commands.add_parser("soak", help="let faults happen for long, and see that nothing grows")
+    soak.add_argument("--minutes", type=float, default=30.0)
+    soak.add_argument("--per-minute", type=float, default=2.0, metavar="N")
+    soak.add_argument("--seed", type=int, default=1)
+    soak.set_defaults(run=_soak)
     listed = commands.add_parser("list", help="show the kinds of faults")
     listed.set_defaults(run=_list)
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _cannot() -> bool:
+    """Say why faults can't be run here, if so; SIGTERM leaves nothing behind from here on, as ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     if reason := Engines.available() or missing():
         print(f"cannot run faults here: {reason}", file=sys.stderr)
+    return bool(reason)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if _cannot():
         return 2
     if unknown := set(arguments.only) - set(KINDS):
         print(f"no such kind of fault: {', '.join(sorted(unknown))}; see scripts/chaos list", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # leaves nothing behind, as ctrl-C
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     first = done(arguments.out, arguments.seed)
     plan = Plan(arguments.seed, first, first + arguments.faults, arguments.only)
-    run = Run(plan, arguments.out, until=time.monotonic() + 60.0 * arguments.minutes, strict=False)
+    run = Run(plan, arguments.out, until=time.monotonic() + 60.0 * arguments.minutes, strict=STRICT)
     ran = asyncio.run(run.run())
     print(f"{ran} faults of seed {arguments.seed}, {run.violated} with a violation", file=sys.stderr)
     return 1 if run.violated else 0
+
+
+def _soak(arguments: argparse.Namespace) -> int:
+    if _cannot():
+        return 2
+    soak = Soak(minutes=arguments.minutes, per_minute=arguments.per_minute, seed=arguments.seed, strict=STRICT)
+    return 0 if asyncio.run(soak.run()) else 1
 
 
 def _list(arguments: argparse.Namespace) -> int:

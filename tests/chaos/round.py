@@ -75,12 +75,16 @@ async def go(rig: Rig, witness: Witness, faults: Sequence[Fault], rng: random.Ra
     ended_s = time.monotonic() - began
     wrong, restarted = await until_right(rig, witness, max(fault.settles_s for fault in faults))
     settled_s = time.monotonic() - began - STANDS_S if not wrong else -1.0
-    alone = len(faults) == 1
+    lost = witness.lost()
 
     def excused(copy: Copy) -> bool:
-        return any(fault.excuses(copy, alone=alone) for fault in faults)
+        return any(fault.excuses(copy, lost) for fault in faults)
 
     verdict = witness.judge(excused)
+    if len(faults) == 1 and faults[0].unnoticed() in lost:
+        verdict.violations.append(
+            f"I5: {faults[0].target} was declared lost after {faults[0].lasts_s:g} s of silence"
+        )
     answers = rig.workload.answers
     return Result(
         ended_s=round(ended_s, 2),

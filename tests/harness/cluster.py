@@ -470,7 +470,7 @@ class Cluster:
         wanted = 2 if isinstance(self._site, Lab) else 1
         views = await self.machine_views()
         ready = [view for view in views.values() if view.status == "ready" and len(view.drivers) == wanted]
-        serve = await asyncio.gather(*(asyncio.to_thread(_serves, endpoint) for endpoint in self.endpoints))
+        serve = await asyncio.gather(*(asyncio.to_thread(serves, endpoint) for endpoint in self.endpoints))
         return len(ready) == len(self._names) and all(serve)
 
     async def _names_of_units(self) -> set[str]:
@@ -513,7 +513,7 @@ def _directory() -> Iterator[Path]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _serves(endpoint: str) -> bool:
+def serves(endpoint: str) -> bool:
     """Whether the master there knows the cluster and hears the store."""
     try:
         with urllib.request.urlopen(f"{endpoint}/readyz", timeout=2.0) as answer:

@@ -38,7 +38,7 @@ class DiskFull(Fault):
 class DiskReadOnly(Silencing):
     """An agent is started anew and finds its state read-only; later it is started as before."""
 
-    slow_s: float = field(default=60.0, init=False)  # it may well not start at all
+    at_once: bool = field(default=False, init=False)  # it may well not start at all
 
     async def begin(self, rig: Rig, witness: Witness) -> None:
         state = rig.cluster.lab.state_dir(rig.machine(self.target).host)

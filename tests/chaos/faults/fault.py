@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -47,24 +47,32 @@ class Fault:
         """End it: from here on all has to become right by itself."""
         raise NotImplementedError
 
-    def excuses(self, copy: Copy, *, alone: bool) -> bool:
-        """Tell whether this copy may end, by this fault."""
+    def excuses(self, copy: Copy, lost: Set[str]) -> bool:
+        """Tell whether this copy may end, by this fault; `lost`: machines that were declared lost meanwhile."""
         return False
+
+    def unnoticed(self) -> str:
+        """Return the machine that may not be declared lost by this fault alone, "" when there is none."""
+        return ""
 
 
 @dataclass(slots=True)
 class Silencing(Fault):
-    """A fault that keeps the agent of `target`, a machine, from renewing its lease.
+    """A fault that keeps the agent of a machine from renewing its lease.
 
-    Noticed when it lasts, and always with another fault beside it: then its units may start elsewhere.
+    Its units may start elsewhere once it is lost. `at_once`: it is at work again as soon as the fault ends, so
+    that a short one is not noticed.
     """
 
-    slow_s: float = field(default=0.0, init=False)  # until it is at work after its end
+    at_once: bool = field(default=True, init=False)
 
-    def excuses(self, copy: Copy, *, alone: bool) -> bool:
-        """Its units may move once its lease may be over."""
-        noticed = not alone or self.lasts_s + self.slow_s > UNNOTICED_S
-        return noticed and copy.machine == self.target
+    def excuses(self, copy: Copy, lost: Set[str]) -> bool:
+        """Its units may move when it was lost."""
+        return copy.machine == self.target.split()[0] and copy.machine in lost
+
+    def unnoticed(self) -> str:
+        """Its machine, when it was away for half a lease at most."""
+        return self.target if self.at_once and self.lasts_s <= UNNOTICED_S else ""
 
 
 F = TypeVar("F", bound=Fault)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class PowerOff(Fault):
         await rig.cluster.boot(rig.machine(self.target))
         rig.down.discard(self.target)
 
-    def excuses(self, copy: Copy, *, alone: bool) -> bool:
+    def excuses(self, copy: Copy, lost: Set[str]) -> bool:
         return copy.machine == self.target
 
 

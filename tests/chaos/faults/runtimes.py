@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +33,7 @@ class _EngineEnds(Fault):
         engines, host = rig.cluster.lab.engines, rig.machine(self.target).host
         await asyncio.to_thread(engines.start_engine, host)
 
-    def excuses(self, copy: Copy, *, alone: bool) -> bool:
+    def excuses(self, copy: Copy, lost: Set[str]) -> bool:
         return copy.machine == self.target and _is_container(copy)
 
 
@@ -73,7 +74,7 @@ class _OneCopy(Fault):
     async def end(self, rig: Rig, witness: Witness) -> None:
         pass
 
-    def excuses(self, copy: Copy, *, alone: bool) -> bool:
+    def excuses(self, copy: Copy, lost: Set[str]) -> bool:
         return self._hit is not None and copy == self._hit
 
     def _choose(self, witness: Witness, *, container: bool) -> Copy | None:

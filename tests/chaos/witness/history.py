@@ -49,7 +49,7 @@ class StoreHistory:
         self._epoch = 0
         self._placements: dict[tuple[str, str], Placement] = {}
         self._roster: dict[str, RosterEntry] = {}
-        self._losses: deque[float] = deque()
+        self._losses: dict[str, float] = {}  # machine → when it was last declared lost
         self._writes: deque[tuple[float, int]] = deque()
         self._forgiven = 0.0
         self.units: dict[str, Unit] = {}
@@ -98,6 +98,10 @@ class StoreHistory:
     def orders(self, unit: str) -> list[Placement]:
         """Return the orders about one unit that stand."""
         return [placement for (_, name), placement in self._placements.items() if name == unit]
+
+    def lost_since(self, at: float) -> set[str]:
+        """Return the machines that were declared lost since then, by id."""
+        return {machine for machine, when in self._losses.items() if when >= at}
 
     def forgive_losses(self) -> None:
         """The operator declared a machine lost: that is not the brake's."""
@@ -183,12 +187,10 @@ class StoreHistory:
             return
         now = time.time()
         known = max(1, len(self._roster))
-        while self._losses and self._losses[0] < now - BRAKE_WINDOW_S + BRAKE_EARLY_S:
-            self._losses.popleft()
-        recent = len(self._losses) + 1
+        self._losses[entry.id] = now
+        recent = sum(at > now - BRAKE_WINDOW_S + BRAKE_EARLY_S for at in self._losses.values())
         if recent > 1 and recent > BRAKE_SHARE * known and now - self._forgiven > BRAKE_WINDOW_S:
             self._violated(f"I7: {recent} of {known} machines were declared lost within {BRAKE_WINDOW_S:g} s")
-        self._losses.append(now)
 
     def _remember(self, event: Event) -> None:
         kind, *names = keys.split(event.kv.key)

@@ -26,6 +26,7 @@ from chaos.witness.history import StoreHistory
 from chaos.witness.processes import Copy, ProcessSampler, command
 from chaos.workload import Shape
 from harness import canary
+from harness.cluster import serves
 from unitfleet.errors import UnitfleetError
 from unitfleet.model import TargetState
 
@@ -87,7 +88,11 @@ class Witness:
         found = self._copies_wrong()
         if not found:
             found = await self._unrecorded()
-        return found or await self._said_otherwise()
+        return found or await self._said_otherwise() or await asyncio.to_thread(self._not_at_work)
+
+    def lost(self) -> set[str]:
+        """Return the machines that were declared lost in this round, by name, as the store's history has it."""
+        return {self.history.names.get(id, id) for id in self.history.lost_since(self._began)}
 
     def judge(self, excused: Excuse) -> Verdict:
         """Judge the round that ends now: everything that happened since `begin_round`."""
@@ -176,6 +181,20 @@ class Witness:
         found += [f"{name} is {view.status}" for name, view in machines.items() if view.status != "ready"]
         return found
 
+    def _not_at_work(self) -> list[str]:
+        """Daemons that are not back yet: the next fault is to meet a whole cluster."""
+        found = [f"{endpoint} is not ready" for endpoint in self._rig.cluster.endpoints if not serves(endpoint)]
+        for machine in self._rig.cluster.machines:
+            try:
+                status = self._rig.cluster.local(machine, "/local/ps")
+            except (OSError, ValueError) as error:
+                found.append(f"the agent of {machine.name} does not answer: {error}")
+                continue
+            troubles = [status["store"], status["keep_everything"], *status["drivers"].values()]
+            troubles += [] if status["standing"] and status["synced"] else ["it has not joined yet"]
+            found += [f"{machine.name}: {trouble}" for trouble in troubles if trouble]
+        return found
+
     # ------------------------------------------------------------------ what happened
 
     def _each(self, at: float, copies: frozenset[Copy]) -> None:
@@ -236,11 +255,14 @@ class Witness:
         return [f"I3: {unit} was to run anew, and is the same process" for unit in sorted(same)]
 
     def _moved(self, after: frozenset[Copy]) -> list[str]:
-        before = {copy.unit: copy.machine for copy in self._before}
+        before: dict[str, set[str]] = defaultdict(set)
+        for copy in self._before:
+            before[copy.unit].add(copy.machine)
         found = []
         for copy in sorted(after - self._before):
-            was = before.get(copy.unit, "-")
-            found.append(f"{copy.unit} {was}>{copy.machine}" if was != copy.machine else f"{copy.unit} anew")
+            here = copy.machine in before[copy.unit] or not before[copy.unit]
+            was = f"{min(before[copy.unit])}>" if not here else ""
+            found.append(f"{copy.unit} {was}{copy.machine}")
         return found
 
     def _oneshot_runs(self) -> int:
