@@ -115,13 +115,14 @@ class StoreHistory:
         store = EtcdStore(self._endpoints)
         try:
             async for batch in store.watch(keys.PREFIX, start_revision=revision):
-                self._take(batch)
+                self.take(batch)
         except Compacted as error:
             self.missed = str(error)
         finally:
             await store.close()
 
-    def _take(self, batch: Batch) -> None:
+    def take(self, batch: Batch) -> None:
+        """Look at what is written in one batch of the watch."""
         self.revision = batch.revision
         self._count(len(batch.events))
         self._check_writer(batch)
