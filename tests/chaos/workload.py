@@ -181,12 +181,6 @@ class Workload:
         self.given.add(name)
         return await self._ask(Change(name=name, restart=True)) is True
 
-    def names(self, *, excused_with: set[str] | None = None) -> set[str]:
-        """Return all units; or those given and the peers that go with them."""
-        if excused_with is None:
-            return set(self.shapes)
-        return excused_with | {shape.name for shape in self.shapes.values() if shape.peer in excused_with}
-
     async def _do(self, shape: Shape, kind: str) -> None:
         wanted = self.wanted[shape.name]
         self.given.add(shape.name)

@@ -127,6 +127,11 @@ def past_the_ttl(rng: random.Random) -> float:
     return rng.uniform(TTL_S + 0.5, TTL_S + GRACE_S + 3.0)
 
 
+def an_outage(rng: random.Random) -> float:
+    """Draw a time around the lease's, or many times as long."""
+    return rng.uniform(15.0, 40.0) if rng.random() < 0.25 else around_the_ttl(rng)
+
+
 def no_time(rng: random.Random) -> float:
     """A fault that is over as it happens."""
     return 0.0

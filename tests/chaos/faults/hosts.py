@@ -12,7 +12,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos.faults.fault import MACHINES, SETTLES_S, Fault, Silencing, around_the_ttl, kind, past_the_ttl
+from chaos.faults.fault import MACHINES, SETTLES_S, Fault, Silencing, an_outage, around_the_ttl, kind, past_the_ttl
 from chaos.rig import Rig
 from chaos.witness.processes import Copy
 from chaos.witness.witness import Witness
@@ -32,7 +32,7 @@ def _net(machine: str) -> tuple[str, ...]:
     return (f"net {machine}", f"agent {machine}")
 
 
-@kind("power-off", MACHINES, around_the_ttl, _host)
+@kind("power-off", MACHINES, an_outage, _host)
 @dataclass(slots=True)
 class PowerOff(Fault):
     """A host loses power: agent, Engine, supervisors and units end at once. It boots later."""
@@ -51,7 +51,7 @@ class PowerOff(Fault):
         return copy.machine == self.target
 
 
-@kind("cut", MACHINES, around_the_ttl, _net)
+@kind("cut", MACHINES, an_outage, _net)
 @dataclass(slots=True)
 class Cut(Silencing):
     """A host is off the network; all on it runs on."""

@@ -13,6 +13,7 @@ from chaos.faults.fault import (
     MEMBER_NAMES,
     SETTLES_S,
     Fault,
+    an_outage,
     around_the_ttl,
     kind,
     no_time,
@@ -109,7 +110,7 @@ class EtcdLeaderFrozen(_EtcdLeader):
         self._member.resume()
 
 
-@kind("quorum-lost", MEMBER_NAMES, around_the_ttl, lambda target: MEMBER_NAMES)
+@kind("quorum-lost", MEMBER_NAMES, an_outage, lambda target: MEMBER_NAMES)
 @dataclass(slots=True)
 class QuorumLost(Fault):
     """kill -9 of all members of etcd but one."""
@@ -125,7 +126,7 @@ class QuorumLost(Fault):
         await rig.cluster.etcd.start(*(member for member in rig.cluster.etcd.members if not member.runs))
 
 
-@kind("store-down", ["etcd"], around_the_ttl, lambda target: MEMBER_NAMES)
+@kind("store-down", ["etcd"], an_outage, lambda target: MEMBER_NAMES)
 @dataclass(slots=True)
 class StoreDown(Fault):
     """kill -9 of all members of etcd at once."""

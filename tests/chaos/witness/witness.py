@@ -13,7 +13,6 @@ I9  a secret is found nowhere     I10 memory and open files of daemons
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -21,14 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.rig import Rig
-from chaos.witness import daemons, engine
+from chaos.witness import daemons, engine, rules
 from chaos.witness.history import StoreHistory
 from chaos.witness.processes import Copy, ProcessSampler, command
-from chaos.workload import Shape
 from harness import canary
 from harness.cluster import serves
 from unitfleet.errors import UnitfleetError
-from unitfleet.model import TargetState
 
 Excuse = Callable[[Copy], bool]
 
@@ -98,10 +95,18 @@ class Witness:
         """Judge the round that ends now: everything that happened since `begin_round`."""
         now, after = time.time(), self.processes.now
         found = [what for _, what in self._doubles]
-        found += self._overlaps()
+        happened = [each for events in self._events for each in events.since(self._began)]
+        found += rules.overlaps(happened, self._strict, {copy.id for copy in after}, now)
         found += self.history.since(self._began)
         found += list(self._rig.workload.violations)
-        found += self._touched(after, now, excused)
+        found += rules.touched(
+            self._before,
+            after,
+            self.processes.between(self._began, now),
+            {copy for copy in self._before if excused(copy)},
+            self._rig.workload.given,
+            list(self._rig.workload.shapes.values()),
+        )
         found += self._not_renewed(after)
         found += daemons.too_large(daemons.sizes(self._rig.daemons))
         if (runs := self._oneshot_runs()) != self._runs_of_oneshot:
@@ -110,7 +115,7 @@ class Witness:
             found.append(f"the witness of processes failed: {self.processes.failed}")
         if self.history.missed:
             found.append(f"the witness of the store missed something: {self.history.missed}")
-        return Verdict(found, self._moved(after))
+        return Verdict(found, rules.moved(self._before, after))
 
     async def closing(self) -> list[str]:
         """Look for the secret in everything that was written (I9)."""
@@ -129,21 +134,10 @@ class Witness:
             f"I4: {unit} runs and was never made" for unit in by_unit.keys() - self._rig.workload.shapes.keys()
         ]
         for shape in self._rig.workload.shapes.values():
-            found += self._unit_wrong(shape, by_unit[shape.name])
+            texts = {copy: " ".join(command(copy)).removeprefix("/bin/") for copy in by_unit[shape.name]}
+            wanted = self._rig.workload.wanted[shape.name]
+            found += rules.unit_wrong(shape, wanted, texts, len(self._rig.cluster.machines))
         return found
-
-    def _unit_wrong(self, shape: Shape, copies: list[Copy]) -> list[str]:
-        wanted = self._rig.workload.wanted[shape.name]
-        runs = wanted.target is TargetState.LAUNCHED and not shape.once
-        machines = sorted(copy.machine for copy in copies)
-        due = len(self._rig.cluster.machines) if shape.everywhere else 1
-        if not runs:
-            return [f"I3: {shape.name} runs on {machines}, and should not"] if copies else []
-        if len(copies) != due or len(set(machines)) != due:
-            return [f"I1: {shape.name} runs on {machines or 'no machine'}"]
-        meant = f"sleep {wanted.number}"
-        runs_text = [" ".join(command(copy)).removeprefix("/bin/") for copy in copies]
-        return [f"I3: {shape.name} runs {text!r}, not {meant!r}" for text in runs_text if text != meant]
 
     async def _unrecorded(self) -> list[str]:
         placed = self.history.placed()
@@ -190,7 +184,7 @@ class Witness:
             except (OSError, ValueError) as error:
                 found.append(f"the agent of {machine.name} does not answer: {error}")
                 continue
-            troubles = [status["store"], status["keep_everything"], *status["drivers"].values()]
+            troubles = [status["store"], status["keep_everything"], status["unsaved"], *status["drivers"].values()]
             troubles += [] if status["standing"] and status["synced"] else ["it has not joined yet"]
             found += [f"{machine.name}: {trouble}" for trouble in troubles if trouble]
         return found
@@ -199,76 +193,15 @@ class Witness:
 
     def _each(self, at: float, copies: frozenset[Copy]) -> None:
         """Called with every look, in the thread of the sampler."""
-        by_unit: dict[str, set[tuple[str, str]]] = defaultdict(set)
-        for copy in copies:
-            if copy.unit in self._strict:
-                by_unit[copy.unit].add((copy.machine, copy.id))
-        for unit, found in by_unit.items():
-            if len(found) > 1 and not any(unit in what for _, what in self._doubles):
-                self._doubles.append((at, f"I2: {unit} executes twice at {at:.2f}: {sorted(found)}"))
-
-    def _overlaps(self) -> list[str]:
-        """Intervals of strict containers by the Engines' events; one whose end no Engine told is left to /proc."""
-        started: dict[tuple[str, str], float] = {}
-        intervals: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
-        for events in self._events:
-            for each in events.since(self._began - 5.0):
-                if each.unit not in self._strict:
-                    continue
-                if each.action == "start":
-                    started[each.unit, each.container] = each.at
-                elif each.action == "die" and (began := started.pop((each.unit, each.container), None)):
-                    intervals[each.unit].append((began, each.at, each.container))
-        for (unit, container), began in started.items():
-            if any(copy.id == container for copy in self.processes.now):
-                intervals[unit].append((began, time.time(), container))
-        found = []
-        for unit, spans in intervals.items():
-            ordered = sorted(spans)
-            for (_, ended, one), (began, _, other) in itertools.pairwise(ordered):
-                if began < ended and one != other:
-                    found.append(
-                        f"I2: {unit} ran in {one[:12]} until {ended:.2f}, in {other[:12]} from {began:.2f}"
-                    )
-        return found
-
-    def _touched(self, after: frozenset[Copy], now: float, excused: Excuse) -> list[str]:
-        """I5: copies that ended, and copies that began, for no reason."""
-        named = self._rig.workload.names(excused_with=set(self._rig.workload.given))
-        freed = {copy for copy in self._before if copy.unit in named or excused(copy)}
-        freed |= {
-            copy for copy in self._before if copy.unit in self._rig.workload.names(excused_with=_units(freed))
-        }
-        everywhere = {shape.name for shape in self._rig.workload.shapes.values() if shape.everywhere}
-        found = [f"I5: {copy} has ended" for copy in sorted(self._before - after - freed)]
-        places = {(copy.unit, copy.machine) for copy in freed}
-        for copy in sorted(self.processes.between(self._began, now) - self._before):
-            free = (copy.unit, copy.machine) in places if copy.unit in everywhere else copy.unit in _units(freed)
-            once = copy.unit in self._rig.workload.shapes and self._rig.workload.shapes[copy.unit].once
-            if not (free or once or copy.unit in named):
-                found.append(f"I5: {copy} has begun")
-        return found
+        for unit, where in rules.twice(copies, self._strict).items():
+            if not any(unit in what for _, what in self._doubles):
+                self._doubles.append((at, f"I2: {unit} executes twice at {at:.2f}: {where}"))
 
     def _not_renewed(self, after: frozenset[Copy]) -> list[str]:
         """I3: an acknowledged restart or new text is another process."""
-        same = _units(after & self._before) & self._rig.workload.renewed
+        same = {copy.unit for copy in after & self._before} & self._rig.workload.renewed
         return [f"I3: {unit} was to run anew, and is the same process" for unit in sorted(same)]
-
-    def _moved(self, after: frozenset[Copy]) -> list[str]:
-        before: dict[str, set[str]] = defaultdict(set)
-        for copy in self._before:
-            before[copy.unit].add(copy.machine)
-        found = []
-        for copy in sorted(after - self._before):
-            here = copy.machine in before[copy.unit] or not before[copy.unit]
-            was = f"{min(before[copy.unit])}>" if not here else ""
-            found.append(f"{copy.unit} {was}{copy.machine}")
-        return found
 
     def _oneshot_runs(self) -> int:
         mark: Path = self._rig.mark
         return len(mark.read_text().splitlines()) if mark.exists() else 0
-
-
-def _units(copies: frozenset[Copy] | set[Copy]) -> set[str]:
-    return {copy.unit for copy in copies}
