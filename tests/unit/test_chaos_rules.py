@@ -72,6 +72,7 @@ def test_intervals_that_overlap_are_seen_and_those_that_follow_each_other_are_no
     assert overlaps(events(4.9), {"only@1.service"}, {"b" * 64}, 9.0)
     assert not overlaps(events(5.1), {"only@1.service"}, {"b" * 64}, 9.0)
     assert not overlaps(events(4.9), set(), {"b" * 64}, 9.0)
+    assert overlaps(events(4.9)[1:], {"only@1.service"}, {"b" * 64}, 9.0)  # the first began before anybody looked
 
 
 def judged(before: set[Copy], after: set[Copy], freed: set[Copy], *named: str) -> list[str]:

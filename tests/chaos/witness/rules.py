@@ -37,7 +37,8 @@ def twice(copies: Iterable[Copy], strict: Set[str]) -> dict[str, list[tuple[str,
 def overlaps(events: Iterable[Happened], strict: Set[str], executing: Set[str], now: float) -> list[str]:
     """Return strict containers whose intervals from start to die overlap, by the Engines' events.
 
-    `executing` are the ids of containers that execute now. One whose end no Engine told is left to /proc.
+    `executing` are the ids of containers that execute now; one whose end no Engine told is left to /proc. Those
+    that end without having begun were there before the first event.
     """
     started: dict[tuple[str, str], float] = {}
     intervals: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
@@ -47,8 +48,8 @@ def overlaps(events: Iterable[Happened], strict: Set[str], executing: Set[str], 
         key = (each.unit, each.container)
         if each.action == "start":
             started[key] = each.at
-        elif each.action == "die" and key in started:
-            intervals[each.unit].append((started.pop(key), each.at, each.container))
+        elif each.action == "die":
+            intervals[each.unit].append((started.pop(key, 0.0), each.at, each.container))
     for (unit, container), began in started.items():
         if container in executing:
             intervals[unit].append((began, now, container))
