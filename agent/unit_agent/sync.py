@@ -31,6 +31,9 @@ WANTED = "wanted.json"
 FOUNDED_S = 0.5
 """How often it is looked whether a first master has founded the cluster, while none has."""
 
+SAVE_AGAIN_S = 5.0
+"""How often a local copy that could not be written is tried again."""
+
 DOUBT_S = 5.0
 """Revisions lower than known must be seen for so long: a member that lags (etcd 3.4.20 to 3.4.41) catches up."""
 
@@ -76,6 +79,7 @@ class Sync:
         self.cluster = ""  # its id, "" until a first master made it
         self.revision = 0
         self._raw: dict[str, str] = {}
+        self._saving = asyncio.Lock()  # an older copy must not be written over a newer one
         self._doubted_at: float | None = None
 
         self._placements = Follower(
@@ -116,6 +120,7 @@ class Sync:
             tasks.create_task(self._placements.run(), name="placements")
             tasks.create_task(self._spec.run(), name="machine-spec")
             tasks.create_task(self._await_cluster(), name="cluster")
+            tasks.create_task(self._save_again(), name="local copy")
 
     def relist(self) -> None:
         """Look anew whether this is our store and what it orders."""
@@ -193,22 +198,32 @@ class Sync:
             self._on_change(changed, {u for u in changed if amends(before[u], self.placements.get(u))})
 
     async def _save(self) -> None:
-        kept = KeptWanted(
-            machine=self._machine,
-            cluster=self.cluster,
-            revision=self.revision,
-            keep_everything=self.keep_everything,
-            placements=self._raw,
-        )
-        try:
-            await self._local.write(WANTED, codec.encode(kept))
-        except OSError as error:
-            # a full disk must not keep an operator from stopping units: go on from memory, and say so
-            if not self.unsaved:
-                logger.error("could not save the placements, went on without: %s", error)
-            self.unsaved = str(error)
-        else:
-            self.unsaved = ""
+        async with self._saving:
+            kept = KeptWanted(
+                machine=self._machine,
+                cluster=self.cluster,
+                revision=self.revision,
+                keep_everything=self.keep_everything,
+                placements=self._raw,
+            )
+            try:
+                await self._local.write(WANTED, codec.encode(kept))
+            except OSError as error:
+                # a full disk must not keep an operator from stopping units: go on from memory, and say so
+                if not self.unsaved:
+                    logger.error("could not save the placements, went on without: %s", error)
+                self.unsaved = str(error)
+            else:
+                if self.unsaved:
+                    logger.info("saved the placements again")
+                self.unsaved = ""
+
+    async def _save_again(self) -> None:
+        """Write what could not be written once there is room: a boot may come before the next order."""
+        while True:
+            await asyncio.sleep(SAVE_AGAIN_S)
+            if self.unsaved:
+                await self._save()
 
     async def _trusted(self, listing: Listing) -> bool:
         """Tell whether this is the store that we know; raises `StoreUnavailable` while it can't be told."""

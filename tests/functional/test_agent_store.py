@@ -11,6 +11,7 @@ import pytest
 from functional.agent_world import RESTARTING, M, World, story
 from unit_agent.drivers.fake import Behaviour
 from unit_agent.local_copy import MemoryCopy
+from unit_agent.sync import SAVE_AGAIN_S, WANTED
 from unitfleet import codec, keys
 from unitfleet.memory import MemoryServer, MemoryStore
 from unitfleet.model import (
@@ -194,6 +195,32 @@ def test_a_local_copy_that_cannot_be_written_stops_no_order() -> None:
             await world.place("a.service", Wanted.GONE)
             await world.becomes("a.service", CopyPhase.GONE)
             assert "No space left" in agent.status().unsaved
+
+    story(tell)
+
+
+def test_a_local_copy_is_written_once_there_is_room_again() -> None:
+    class Filling(MemoryCopy):
+        full = False
+
+        async def write(self, name: str, data: bytes) -> None:
+            if self.full:
+                raise OSError(28, "No space left on device")
+            await super().write(name, data)
+
+    async def tell(world: World) -> None:
+        world.local = disk = Filling()
+        async with world.agent() as agent:
+            await world.stands()
+            disk.full = True
+            await world.place("a.service")
+            await world.becomes("a.service", CopyPhase.RUNNING)
+            assert agent.status().unsaved
+            disk.full = False
+            await asyncio.sleep(2 * SAVE_AGAIN_S)
+            assert not agent.status().unsaved
+            kept = await disk.read(WANTED)
+            assert kept is not None and b"a.service" in kept
 
     story(tell)
 

@@ -86,7 +86,7 @@ class Web:
         return view.copies[0] if view is not None and view.copies else None
 
     async def endpoints(self) -> list[str]:
-        api = self.cluster._api()
+        api = self.cluster.api()
         listed = await asyncio.to_thread(api._get, "/v1/endpoints", {"unit": UNIT})
         return [str(item["unit"]) for item in json.loads(listed.body)["items"]]
 

@@ -142,22 +142,27 @@ class Cluster:
         etcd: int = 1,
         profile: str = "default",
         idle: int = 0,
+        state_mib: int = 0,
+        etcd_args: Sequence[str] = (),
         agent_args: Sequence[str] = (),
         master_args: Sequence[str] = (),
+        started_as: StartedAs = lambda name, argv: argv,
     ) -> AsyncIterator[Self]:
         """Run a cluster of `hosts` agents, each in a network namespace with a Docker Engine; needs root.
 
-        The last `idle` hosts have no agent until they `join`.
+        The last `idle` hosts have no agent until they `join`. With `state_mib` each agent's state directory is a
+        file system of its own of that size. `started_as` is as in `on_loopback`.
         """
         names = [f"m{number + 1}" for number in range(hosts)]
         with _directory() as root:
-            site = Lab(names)
+            site = Lab(names, state_mib)
             site.up()  # not in a thread: an interrupt that came meanwhile is told at the next await, inside `try`
             try:
                 async with (
-                    EtcdCluster(tmp_path, size=etcd, address=site.address) as members,
+                    EtcdCluster(tmp_path, size=etcd, args=etcd_args, address=site.address) as members,
                     cls(site, members, root, tmp_path, names[: hosts - idle], profile) as cluster,
                 ):
+                    cluster._started_as = started_as
                     cluster._agent_args, cluster._master_args = tuple(agent_args), tuple(master_args)
                     await cluster._up(masters)
                     yield cluster
@@ -285,10 +290,10 @@ class Cluster:
         for name, view in (await self.machine_views()).items():
             for said, verb in ((view.cordoned, "uncordon"), (view.drained, "undrain")):
                 if said:
-                    await asyncio.to_thread(self._api().command_machine, name, verb)
+                    await asyncio.to_thread(self.api().command_machine, name, verb)
         doomed = [Change(name=name, target=TargetState.DESTROYED) for name in await self._names_of_units()]
         if doomed:
-            await asyncio.to_thread(self._api().change, doomed)
+            await asyncio.to_thread(self.api().change, doomed)
         await self.wait_until(self._is_empty, UP_S, "every unit is gone")
 
     # --- what is asked
@@ -336,7 +341,7 @@ class Cluster:
 
     async def units(self) -> dict[str, UnitView]:
         """Return all units as the API shows them, templates left out."""
-        listed = await asyncio.to_thread(self._api().units)
+        listed = await asyncio.to_thread(self.api().units)
         return {view.name: view for view in listed.items if not view.is_template}
 
     async def unit(self, name: str) -> UnitView | None:
@@ -345,12 +350,12 @@ class Cluster:
 
     async def machine_views(self) -> dict[str, MachineView]:
         """Return all machines by name."""
-        _, machines = await asyncio.to_thread(self._api().machines)
+        _, machines = await asyncio.to_thread(self.api().machines)
         return {view.name: view for view in machines}
 
     async def status(self) -> ClusterStatus:
         """Return how the cluster says it is."""
-        return await asyncio.to_thread(self._api().cluster)
+        return await asyncio.to_thread(self.api().cluster)
 
     async def running(self, unit: str) -> list[Running]:
         """Return what the outside witness sees of the unit, on all machines that have power."""
@@ -367,17 +372,31 @@ class Cluster:
         """Return what the outside witness sees, for every unit that the API knows."""
         return {name: await self.running(name) for name in sorted(await self.units())}
 
+    @property
+    def lab(self) -> Lab:
+        """The hosts, where they are those of a lab."""
+        assert isinstance(self._site, Lab)
+        return self._site
+
     def engine(self, machine: Machine) -> Any:
         """Return a new `docker` SDK client of the machine's Engine, to be closed; only in the lab."""
-        assert isinstance(self._site, Lab)
-        return self._site.engine(machine.host)
+        return self.lab.engine(machine.host)
+
+    @property
+    def logs(self) -> Path:
+        """Where each daemon's output is."""
+        return self._logs
+
+    def socket_of(self, machine: Machine) -> Path:
+        """Where the machine's agent listens for this host."""
+        return self._root / f"{machine.name}.sock"
 
     def local(self, machine: Machine, path: str) -> Any:
         """Ask the machine's agent on its own host; blocks. Raises `OSError` while it is not up."""
         connection = http.client.HTTPConnection("localhost", timeout=10)
         connection.sock = socket.socket(socket.AF_UNIX)
         with contextlib.closing(connection):
-            connection.sock.connect(str(self._root / f"{machine.name}.sock"))
+            connection.sock.connect(str(self.socket_of(machine)))
             connection.request("GET", path)
             return json.loads(connection.getresponse().read())
 
@@ -458,11 +477,11 @@ class Cluster:
         wanted = 2 if isinstance(self._site, Lab) else 1
         views = await self.machine_views()
         ready = [view for view in views.values() if view.status == "ready" and len(view.drivers) == wanted]
-        serve = await asyncio.gather(*(asyncio.to_thread(_serves, endpoint) for endpoint in self.endpoints))
+        serve = await asyncio.gather(*(asyncio.to_thread(serves, endpoint) for endpoint in self.endpoints))
         return len(ready) == len(self._names) and all(serve)
 
     async def _names_of_units(self) -> set[str]:
-        return {view.name for view in (await asyncio.to_thread(self._api().units)).items}
+        return {view.name for view in (await asyncio.to_thread(self.api().units)).items}
 
     async def _is_empty(self) -> bool:
         return not await self._names_of_units()
@@ -481,7 +500,8 @@ class Cluster:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def _api(self) -> Api:
+    def api(self) -> Api:
+        """Return a new client of the API, whose calls block."""
         return Api(Transport(context.find(context.Invocation(), self._environment())))
 
 
@@ -500,7 +520,7 @@ def _directory() -> Iterator[Path]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _serves(endpoint: str) -> bool:
+def serves(endpoint: str) -> bool:
     """Whether the master there knows the cluster and hears the store."""
     try:
         with urllib.request.urlopen(f"{endpoint}/readyz", timeout=2.0) as answer:

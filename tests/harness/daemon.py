@@ -31,12 +31,16 @@ class Process(Protocol):
 
 
 class Daemon:
-    """`argv` under the name `name`; `spawn` starts it where it belongs, its output goes to `log`."""
+    """`argv` under the name `name`; `spawn` starts it where it belongs, its output goes to `log`.
+
+    `under` is what it is started by from its next start on: `("nice",)`.
+    """
 
     def __init__(self, name: str, argv: Sequence[str], log: Path, spawn: Spawn) -> None:
         self.name = name
         self.argv = tuple(argv)
         self.log = log
+        self.under: tuple[str, ...] = ()
         self._spawn = spawn
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -55,7 +59,7 @@ class Daemon:
         """Start the process, without waiting for its service."""
         assert self._process is None, f"{self.name} runs already"
         with self.log.open("ab") as log:
-            self._process = self._spawn(self.argv, log)
+            self._process = self._spawn((*self.under, *self.argv), log)
 
     def kill(self) -> None:
         """End it as a power cut would, frozen or not."""

@@ -141,7 +141,7 @@ class Engines:
     def power_off(self, host: int) -> None:
         """End everything on the host at once. Unplugged first, so that no peer is told by a FIN or RST."""
         self.cut(host)
-        lab_leftovers.kill_cgroup(_cgroup(self.namespace(host)))
+        lab_leftovers.kill_cgroup(cgroup_of(self.namespace(host)))
         self._reap(host)
 
     def boot(self, host: int) -> None:
@@ -179,7 +179,7 @@ class Engines:
         cwd: Path | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a process inside the host's network, in a session of its own; a power-off takes it along."""
-        tracked = _cgroup(self.namespace(host)) / "run"
+        tracked = cgroup_of(self.namespace(host)) / "run"
         tracked.mkdir(parents=True, exist_ok=True)
         process = subprocess.Popen(
             _inside(tracked, self.namespace(host), argv),
@@ -199,7 +199,7 @@ class Engines:
             client.close()
         self._witnesses.clear()
         for host in range(self.hosts):
-            lab_leftovers.kill_cgroup(_cgroup(self.namespace(host)))
+            lab_leftovers.kill_cgroup(cgroup_of(self.namespace(host)))
             self._reap(host)
         lab_leftovers.sweep(self.name, self.folder)
 
@@ -244,7 +244,7 @@ class Engines:
 
     def _spawn_daemon(self, host: int) -> None:
         base, space = self.folder / str(host), self.namespace(host)
-        tracked = _cgroup(space) / "daemon"
+        tracked = cgroup_of(space) / "daemon"
         tracked.mkdir(parents=True, exist_ok=True)
         argv = ["dockerd", "--data-root", f"{base}/data", "--exec-root", f"{base}/run", "-p", f"{base}/pid"]
         argv += ["-H", f"unix://{base}/docker.sock", "--cgroup-parent", f"/{space}", *self._dockerd_args]
@@ -318,7 +318,8 @@ def _cgroup_base() -> Path:
     return unified if (unified / "cgroup.controllers").exists() else unified / "pids"
 
 
-def _cgroup(space: str) -> Path:
+def cgroup_of(space: str) -> Path:
+    """Return the group of all processes of the host with this namespace."""
     return _cgroup_base() / space
 
 

@@ -9,6 +9,7 @@ Leaving the context ends every member, however the test ended. Nothing sleeps fo
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -123,6 +124,11 @@ class EtcdServer:
         """Whether it was started and not ended since."""
         return self._process is not None
 
+    @property
+    def data(self) -> Path:
+        """Its data directory."""
+        return self._directory / self.name
+
     def launch(self, initial_cluster: str) -> None:
         """Start the process, without waiting for its service."""
         assert self._process is None, f"{self.name} runs already"
@@ -130,7 +136,7 @@ class EtcdServer:
         command = [
             *(("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()),  # if the tests get killed
             binary(),
-            *("--name", self.name, "--data-dir", str(self._directory / self.name)),
+            *("--name", self.name, "--data-dir", str(self.data)),
             *("--listen-client-urls", client_url, "--advertise-client-urls", client_url),
             *("--listen-peer-urls", self.peer_url, "--initial-advertise-peer-urls", self.peer_url),
             *("--initial-cluster", initial_cluster, "--initial-cluster-token", self._directory.name),
@@ -245,11 +251,27 @@ class EtcdCluster:
 
     async def start(self, *members: EtcdServer) -> None:
         """Start members, new or killed, and wait until each serves."""
-        initial_cluster = ",".join(f"{member.name}={member.peer_url}" for member in self.members)
         for member in members:
-            member.launch(initial_cluster)
+            member.launch(self._initial_cluster)
         for member in members:
             await self._serving(member)
+
+    def restore(self, snapshot: Path) -> None:
+        """Give every member, none of which runs, what a snapshot of `etcdctl` holds in place of its data."""
+        for member in self.members:
+            assert not member.runs, f"{member.name} runs"
+            shutil.rmtree(member.data)
+            command: list[str | Path] = [
+                *("etcdctl", "snapshot", "restore", snapshot, "--name", member.name, "--data-dir", member.data),
+                *("--initial-cluster", self._initial_cluster, "--initial-cluster-token", self.directory.name),
+                *("--initial-advertise-peer-urls", member.peer_url),
+            ]
+            environment = {**os.environ, "ETCDCTL_API": "3"}
+            subprocess.run(command, check=True, capture_output=True, timeout=60, env=environment)
+
+    @property
+    def _initial_cluster(self) -> str:
+        return ",".join(f"{member.name}={member.peer_url}" for member in self.members)
 
     async def restart(self, member: EtcdServer) -> None:
         """Kill a member and start it again from its data."""

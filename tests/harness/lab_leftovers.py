@@ -70,6 +70,8 @@ def sweep(name: str, folder: Path) -> None:
     for cgroup in _cgroups(mine):
         _remove_cgroup(cgroup)
     remove_groups(machine_of(base / "state") for base in sorted(folder.glob("[0-9]*")))
+    for mount in _mounts_below(folder):  # state directories that are file systems of their own
+        _try("umount", "-l", mount)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -93,7 +95,8 @@ def clear_runtime(base: Path) -> None:
         if shim.is_relative_to("/run/containerd/s"):
             shim.unlink(missing_ok=True)
     for mount in sorted(_mounts_below(base), reverse=True):
-        _try("umount", "-l", mount)
+        if mount != f"{base}/state":  # what is on a disk outlives a reboot
+            _try("umount", "-l", mount)
     shutil.rmtree(base / "run", ignore_errors=True)
     for name in ("pid", "docker.sock"):
         (base / name).unlink(missing_ok=True)

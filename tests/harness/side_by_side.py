@@ -15,6 +15,7 @@ IN_A_ROW = ("hosts", "contract", "lab")
 """Folders of tests, in this order; within one, files as `LAST` says."""
 
 LAST = (
+    "test_chaos.py",
     "test_image_pulls.py",
     "test_slow_registry.py",
     "test_must_hold.py",

@@ -131,8 +131,9 @@ class Loopback:
 class Lab:
     """Hosts of the lab: a network namespace, a Docker Engine and a boot id each; both drivers."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], state_mib: int = 0) -> None:
         self._names = tuple(names)
+        self._state_mib = state_mib
         self.engines = Engines(len(names))
         self._process_witnesses: list[ProcessWitness] = []
 
@@ -145,6 +146,9 @@ class Lab:
             ]
             for host in range(len(self._names)):
                 self._new_boot_id(host)
+                if self._state_mib:
+                    disk = ["-t", "tmpfs", "-o", f"size={self._state_mib}m", "tmpfs", str(self.state_dir(host))]
+                    subprocess.run(["mount", *disk], check=True, timeout=20)
         except BaseException:
             self.down()
             raise
@@ -178,6 +182,10 @@ class Lab:
     def engine(self, host: int) -> Any:
         """Return a new `docker` SDK client of the host's Engine, to be closed."""
         return docker.DockerClient(base_url=f"unix://{self.engines.socket(host)}", version="1.41", timeout=20)
+
+    def process_witness(self, host: int) -> ProcessWitness:
+        """Return who sees the host's process units."""
+        return self._process_witnesses[host]
 
     def running(self, host: int, unit: str) -> list[Running]:
         """Ask the Engine itself, and /proc; a host that is off runs nothing."""

@@ -116,7 +116,7 @@ async def test_a_container_is_asked_where_it_is_and_restarted_when_it_is_not_wel
 
 async def scenes(cluster: Cluster, unit: str) -> list[Scene]:
     try:
-        return list((await asyncio.to_thread(cluster._api().scenes, unit)).items)
+        return list((await asyncio.to_thread(cluster.api().scenes, unit)).items)
     except NotFound:
         return []
 
@@ -135,7 +135,7 @@ async def fail(cluster: Cluster, unit: str) -> Scene:
     async def kept() -> bool:
         return sorted(await in_places(cluster, unit)) == [False, True]
 
-    change = cluster._api().change
+    change = cluster.api().change
     launched = TargetState.LAUNCHED
     await asyncio.to_thread(change, [Change(name=unit, text=FAILS, target=launched)])
     await cluster.wait_until(recorded, SOON_S, f"the failure of {unit} is recorded")
