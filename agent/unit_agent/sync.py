@@ -184,9 +184,13 @@ class Sync:
         await self._become(placements, changed, revisions)
 
     async def _become(self, placements: dict[str, str], changed: set[str], revisions: dict[str, int]) -> None:
-        """Save first, then let it be acted on: a placement and its revision are seen together."""
+        """Save first, then let it be acted on: a placement and its revision are seen together.
+
+        A wish to list anew may cancel this while it saves. Nothing is taken for known by then: the list that
+        follows finds the same changes.
+        """
+        await self._save(placements)
         self._raw = placements
-        await self._save()
         before = {unit: self.placements.get(unit) for unit in changed}
         for unit in changed:
             if unit in placements:
@@ -197,14 +201,15 @@ class Sync:
         if changed:
             self._on_change(changed, {u for u in changed if amends(before[u], self.placements.get(u))})
 
-    async def _save(self) -> None:
+    async def _save(self, placements: dict[str, str] | None = None) -> None:
+        """Write down what is known, or `placements` that are about to be."""
         async with self._saving:
             kept = KeptWanted(
                 machine=self._machine,
                 cluster=self.cluster,
                 revision=self.revision,
                 keep_everything=self.keep_everything,
-                placements=self._raw,
+                placements=self._raw if placements is None else placements,
             )
             try:
                 await self._local.write(WANTED, codec.encode(kept))

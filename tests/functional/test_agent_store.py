@@ -356,3 +356,26 @@ def test_orders_that_overtake_a_pull_within_a_moment_end_no_agent() -> None:
             await world.becomes("a.service", CopyPhase.GONE)
 
     story(tell)
+
+
+class SlowCopy(MemoryCopy):
+    """A local copy that takes a moment to write."""
+
+    async def write(self, name: str, data: bytes) -> None:
+        await asyncio.sleep(0.2)
+        await super().write(name, data)
+
+
+def test_an_order_that_comes_just_before_a_list_anew_is_carried_out() -> None:
+    async def tell(world: World) -> None:
+        world.local = SlowCopy()
+        async with world.agent() as agent:
+            await world.stands()
+            await world.place("a.service")
+            await world.becomes("a.service", CopyPhase.RUNNING)
+            await world.place("a.service", Wanted.GONE)
+            await asyncio.sleep(0.1)  # the order has come and is being saved
+            agent.sync.relist()
+            await world.becomes("a.service", CopyPhase.GONE)
+
+    story(tell)
