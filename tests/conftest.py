@@ -37,6 +37,7 @@ STORIES = frozenset(
         "test_openapi_roles.py",
         "test_policy.py",
         "test_secrets_cluster.py",
+        "test_strict.py",
         "test_termination.py",
         "test_thousand_units.py",
         "test_two_versions.py",

@@ -30,6 +30,7 @@ LONGEST = (
     "test_openapi_roles.py",
     "test_fuzz.py",
     "test_logs.py",
+    "test_strict.py",
     "test_log_shipping.py",
     "test_termination.py",
     "test_etcd_roles.py",
