@@ -192,6 +192,25 @@ def test_the_others_are_renewed_when_one_was_ordered_gone() -> None:
     strict_story(tell)
 
 
+def test_a_deadline_counts_from_when_its_renewal_was_sent() -> None:
+    async def tell(world: World, strict: StrictWorld) -> None:
+        async with strict.agent():
+            await strict.ready()
+            world.store.link.slow(delay_s=1.0)
+            await asyncio.sleep(3 * TTL_S)
+            loop = asyncio.get_running_loop()
+            for _ in range(1000):
+                count, now = await strict.fences(), loop.time()
+                await asyncio.sleep(0.01)
+                if await strict.fences() != count:  # it reached the store now, so it was sent before
+                    await asyncio.sleep(1.5)
+                    assert strict.deadlines.units[A].until < now + TTL_S - 0.3
+                    return
+            raise AssertionError("no renewal came")
+
+    strict_story(tell)
+
+
 def test_a_lease_that_was_revoked_costs_no_strict_copy() -> None:
     async def tell(world: World, strict: StrictWorld) -> None:
         async with strict.agent():
@@ -245,6 +264,7 @@ def test_a_deadline_that_can_not_be_kept_does_not_count() -> None:
             await strict.ready()
             strict.register.full = True
             await until(strict.rests, TTL_S, "it has ended")
+            assert not strict.killed, "the agent goes by the same deadline as its warden"
 
     strict_story(tell)
 
@@ -267,8 +287,12 @@ def test_a_unit_that_is_strict_no_more_is_not_taken_for_its_old_copy() -> None:
     async def tell(world: World, strict: StrictWorld) -> None:
         async with strict.agent():
             await strict.ready()
+            world.store.link.cut()
+            await until(strict.rests, TTL_S, "the strict copy has ended")
+            await asyncio.sleep(TTL_S)
             await world.place(A, text=ORDINARY)
-            await asyncio.sleep(1)
+            world.store.link.heal()
+            await until(strict.runs, 40.0, "the ordinary copy runs")
             world.store.link.cut()
             await asyncio.sleep(3 * TTL_S)
             assert await strict.runs() and not strict.killed
