@@ -203,6 +203,8 @@ class Phases:
         known = self._view.roster.get(machine)
         if status == MachineStatus.SUSPECT:
             why = f"{name} is suspect: its agent is not heard from"
+            if spec is not None and spec.requirements.strict:
+                why += "; it is strict, so it moves once its copy there has surely ended"
             return Seen(WAITING, why=why, since=known.value.since if known else 0.0)
         since = known.value.since if known else 0.0
         why = f"{name} is lost" + (f" since {_clock(since)}" if since else "")

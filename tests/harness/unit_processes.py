@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.group_leftovers import machine_of
+
 ENDING_S = 10.0
 
 
@@ -61,13 +63,23 @@ class ProcessWitness:
     def kill_all(self) -> None:
         """End every unit and supervisor of this machine at once, as a power cut would."""
         deadline = time.monotonic() + ENDING_S
-        while found := self._ours():
+        while found := [*self._ours(), *self._wardens()]:
             for process in found:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"cannot end the units of {self._machine}: {found}")
             time.sleep(0.01)
+
+    def _wardens(self) -> list[_Process]:
+        if not (machine := machine_of(self._state_dir)):
+            return []
+        end = f"/{machine}".encode()
+        return [
+            process
+            for process in _everyone()
+            if any(v.startswith(b"UNITFLEET_WARDEN=") and v.endswith(end) for v in process.environment)
+        ]
 
     def _ours(self) -> list[_Process]:
         for order in self._state_dir.glob("units/*/order.json"):

@@ -19,7 +19,7 @@ import msgspec
 
 from unit_agent.driver import Marks
 from unit_agent.strict.deadlines import Deadline, Deadlines
-from unit_agent.strict.warden import ALIVE, REGISTER, STALE_S, is_held
+from unit_agent.strict.warden import ALIVE, REGISTER, STALE_S, WARDEN, is_held
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class DirectoryRegister:
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, *LEAN, str(Path(__file__).with_name("warden.py")), str(self._directory)],
-            {},
+            {WARDEN: str(self._directory)},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, log, log_flags, 0o600),

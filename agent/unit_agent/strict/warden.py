@@ -22,6 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+WARDEN = "UNITFLEET_WARDEN"
+"""The variable by which a warden is known, with its directory, whose last part is the machine's id."""
+
 REGISTER = "register.json"
 ALIVE = "alive"
 LOCK = "lock"

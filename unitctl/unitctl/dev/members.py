@@ -48,6 +48,7 @@ def command(layout: Layout, record: Record, name: str) -> list[str]:
         *words,
         *("--metadata", metadata(name), "--address", ADDRESS),
         *("--socket", layout.agent_socket(name), "--docker-socket", record.docker_socket),
+        *("--strict-dir", str(layout.state(name) / "strict")),
     ]
 
 

@@ -1,7 +1,7 @@
 """A machine's power switch: everything that runs for it ends at once, without a last word.
 
 What belongs to a machine: its agent; processes that bear a token of one of its units (their supervisors do, and
-each process of the unit from its fork); everything below those; and its containers.
+each process of the unit from its fork); everything below those; the warden of its strict units; its containers.
 """
 
 from __future__ import annotations
@@ -98,13 +98,19 @@ def _remove_groups(folder: Path) -> None:
 def _belonging(folder: Path, agent: Process | None) -> tuple[list[Process], set[str]]:
     """Return the live processes of a machine, and the units whose they are."""
     tokens = {f"UNITFLEET_UNIT_TOKEN={order.token}".encode(): order.unit for order in _orders(folder)}
+    warden = f"UNITFLEET_WARDEN={folder / 'strict' / machine_id(folder)}".encode()
     all_of_them = everyone()
     found: list[Process] = []
     units: set[str] = set()
     for process in all_of_them:
-        borne = tokens.keys() & variables(process) if tokens else set()
+        known = variables(process)
+        borne = tokens.keys() & known
         units |= {tokens[token] for token in borne}
-        if borne or (agent is not None and (process.pid, process.start) == (agent.pid, agent.start)):
+        if (
+            borne
+            or warden in known
+            or (agent is not None and (process.pid, process.start) == (agent.pid, agent.start))
+        ):
             found.append(process)
     return _with_descendants(found, all_of_them), units
 
