@@ -154,6 +154,8 @@ class _Plan:
             steps = self._everywhere(unit, needs)
         else:
             yield from self._other_incarnations(unit)
+            if needs.strict:
+                yield from self._before_it_was_strict()
             steps = self._somewhere(unit, needs)
         for action in steps:
             if isinstance(action, Place | Want):
@@ -212,6 +214,15 @@ class _Plan:
         for machine in self._live():
             if self.placements[machine].value.incarnation != unit.incarnation:
                 yield self._gone(machine, "another unit of the same name, destroyed since")
+
+    def _before_it_was_strict(self) -> Iterator[UnitAction]:
+        """End every copy of an ordinary text first: no deadline ends it, so a new order in place proves nothing.
+
+        Its agent may never hear of that order, and amid a move there are two.
+        """
+        for machine in self._live():
+            if self._is_ordinary(self.placements[machine].value):
+                yield self._gone(machine, "its copy is from before the unit was strict")
 
     # ------------------------------------------------------------------ one place
 
@@ -290,8 +301,7 @@ class _Plan:
         for machine, entry in sorted(self.placements.items()):
             if self._ready(machine) and entry.value.wanted is Wanted.GONE:
                 return "waits until its former copy has surely ended"
-            spec = self.view.spec(self.name, entry.value.spec)
-            if not self._ready(machine) and spec is not None and not spec.requirements.strict:
+            if not self._ready(machine) and self._is_ordinary(entry.value):
                 name = self.view.machine_name(machine)
                 return (
                     f"waits for {name}, which is lost: the copy there is from before the unit was strict and may "
@@ -320,7 +330,7 @@ class _Plan:
         older copies go as after any move: what should leave is no reason for two.
         """
         ready = [(self.placements[m].value.epoch, m) for m in self._live() if self._ready(m)]
-        if not ready or needs.strict:
+        if not ready:
             return
         _, machine = max(ready)
         held = self.placements[machine].value
@@ -410,6 +420,9 @@ class _Plan:
             state = self.states.get(machine)
             if state is not None and machine not in self.view.placements_of(self.name):
                 yield from self._orphan(machine, state.value, True)
+        for machine in sorted(self.states.keys() - self.placements.keys()):
+            if self._unknown(machine):
+                yield DropState(self.name, machine)  # a report that was under way when its machine was removed
         if len(refusals) == len(self.scene.hosts):
             message = "global, and no machine matches" if refusals else "global, and no machine has joined"
             hint = nearest_fix(needs, self.scene.hosts.values(), self.scene)
@@ -453,6 +466,11 @@ class _Plan:
     def _ready(self, machine: str) -> bool:
         entry = self.view.roster.get(machine)
         return entry is not None and entry.value.status is MachineStatus.READY
+
+    def _is_ordinary(self, placement: Placement) -> bool:
+        """Whether its text is known, and not a strict one."""
+        spec = self.view.spec(self.name, placement.spec)
+        return spec is not None and not spec.requirements.strict
 
     def _unknown(self, machine: str) -> bool:
         """Whether the machine was removed, or never enrolled, and no agent is there."""

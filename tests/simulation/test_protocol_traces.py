@@ -203,7 +203,7 @@ async def test_a_unit_that_became_strict_waits_for_the_machine_that_may_run_its_
     await steps.leader()
     view = await steps.view()
     assert view.roster["m1"].value.status is MachineStatus.LOST
-    assert wanted_of(view, A) == {"m1": Wanted.LAUNCHED}
+    assert wanted_of(view, A) == {"m1": Wanted.GONE}
     assert "machines rm m1" in view.pending[A].value.message
     await steps.order("m1", removed_join=view.roster["m1"].value.join)
     await steps.leader()
