@@ -68,7 +68,7 @@ def _joins(machine: Machine) -> Iterator[Move]:
 
 
 def _fences(rules: Rules, machine: Machine, unit: int, slot: Slot) -> Iterator[Move]:
-    """Sentence 3: only a transaction that compares presence and placement, as seen and launched, is a renewal."""
+    """Sentence 10: only a transaction that compares presence and placement, as seen and launched, is a renewal."""
     seen = slot.seen
     asks = seen is not None and seen.wanted is Wanted.LAUNCHED and rules.is_strict(unit, seen.text)
     as_seen = seen == slot.placement or not rules.says("fence_placement")

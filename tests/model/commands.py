@@ -59,7 +59,7 @@ def machine_commands(rules: Rules, machine: Machine) -> Iterator[tuple[str, Mach
 
 
 def _may_remove(rules: Rules, machine: Machine) -> bool:
-    """Sentence 5: `machines rm` is refused unless the machine is lost."""
+    """`machines rm` is refused unless the machine is lost."""
     if "rm" not in rules.commands or machine.present:
         return False
     return machine.roster is Roster.LOST or (machine.roster is Roster.READY and not rules.says("remove_lost"))

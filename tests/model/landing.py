@@ -69,7 +69,7 @@ def land(rules: Rules, op: Op, units: tuple[Unit, ...], machine: Machine, next_e
 
 
 def _lose(rules: Rules, units: tuple[Unit, ...], machine: Machine, next_epochs: Sequence[int]) -> Landed:
-    """Sentence 4: lost, and its strict placements `gone`, in one transaction."""
+    """Sentence 10: lost, and its strict placements `gone`, in one transaction."""
     lost = machine._replace(roster=Roster.LOST, wait=Wait.NONE)
     wrote: list[Key] = []
     if rules.says("loss_guard"):

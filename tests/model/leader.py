@@ -44,7 +44,7 @@ def newest(machines: Sequence[Machine], unit: int) -> int | None:
 
 
 def _machine(rules: Rules, m: int, machine: Machine) -> Iterator[Op]:
-    """Sentences 4 and 5: a machine with strict copies is lost after a wait that begins with its fence."""
+    """Sentences 5 and 10: a machine with strict copies is lost after a wait that begins with its fence."""
     if machine.present:
         if machine.roster is not Roster.READY:
             yield Op("ready", m)
@@ -115,7 +115,7 @@ class _Plan:
                 yield self._op("acknowledged", m)
 
     def _orphans(self, place: int | None) -> Iterator[Op]:
-        """Sentence 2: states without a placement."""
+        """Sentence 4: states without a placement."""
         if not self.rules.says("orphan"):
             return
         newer_runs = place is not None and runs(self.machines[place].slots[self.u])

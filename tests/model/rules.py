@@ -23,7 +23,7 @@ SENTENCES = frozenset(
         "strict_anew",
     )
 )
-"""Each is a sentence of the protocol (docs/model.md); leaving one out shows what it is for."""
+"""Each is a sentence of the protocol, or a part of one (docs/model.md): left out, it shows what it is for."""
 
 
 @dataclass(frozen=True, slots=True)

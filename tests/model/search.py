@@ -9,9 +9,10 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from model.cluster import Cluster, State
+from model.cluster import Cluster
 from model.rules import Rules
 from model.state import Broken
+from model.states import State
 
 LONGEST_REST = 2000
 """Fair steps after which a walk that has not come to rest is taken for one that never does."""

@@ -21,7 +21,7 @@ from unitfleet.model import TargetState, Wanted
 SMALL = examples(60_000, 4_000)
 """States: all of every small scenario but two."""
 
-PREFIX = examples(14_000, 2_000)
+PREFIX = examples(20_000, 2_000)
 """States of a large scenario: all that can be reached in about ten steps."""
 
 WALKS = examples(40, 6)
