@@ -41,6 +41,9 @@ SCENARIOS = {
     ),
     "machineof": rules(units=2, machine_of=True, commands="drain", faults="partition", budget=(1, 1, 0)),
     "strict-restart": rules(
+        strict=STRICT, commands="restart drain", faults="crash partition revoke leader", budget=(2, 1, 0)
+    ),
+    "strict-restart2": rules(
         strict=STRICT,
         commands="restart drain",
         faults="crash partition revoke power leader exit",
@@ -55,7 +58,7 @@ SCENARIOS = {
         conflicts=True,
         commands="drain stop destroy",
         faults="partition revoke",
-        budget=(2, 1, 0),
+        budget=(1, 1, 0),
     ),
     "strict-beside-ordinary": rules(
         units=2, strict=STRICT, conflicts=True, commands="drain stop", faults="partition power", budget=(1, 1, 0)
@@ -90,6 +93,9 @@ SCENARIOS = {
         budget=(2, 1, 0),
     ),
     "becomes-strict": rules(
+        strict=("1",), commands="text drain", faults="crash partition power revoke leader", budget=(2, 1, 0)
+    ),
+    "becomes-strict2": rules(
         strict=("1",), commands="text drain", faults="crash partition power revoke leader", budget=(2, 2, 0)
     ),
     "becomes-strict-delays": rules(
