@@ -377,7 +377,8 @@ class Worker:
                     continue
                 assert wanted is not None, "only a placement makes a copy"
                 if order is None:
-                    order = await self._texts.order(wanted)
+                    began = asyncio.get_running_loop().time()
+                    order = replace(await self._texts.order(wanted), since=began)
                 if (why := await self._permit(order)) is not None:  # each time: a link may lead elsewhere by now
                     raise _NotPermitted(why)
                 driver = self._driver_for(order)

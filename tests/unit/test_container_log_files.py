@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,6 @@ from unit_agent.drivers import docker_follow
 from unit_agent.drivers.docker_follow import FileWatch, follow
 from unit_agent.drivers.docker_output import Frames
 from unit_agent.drivers.docker_records import nanoseconds, stamp_of
-from unit_agent.drivers.docker_seen import log_files
 from unit_agent.drivers.docker_tail import FileTail
 from unit_agent.logs.rate import Rate, RateCap
 from unit_agent.output import LONGEST_LINE, OutputLine
@@ -462,15 +460,6 @@ async def test_following_ends_when_the_container_is_gone_and_all_was_read(engine
         here[0] = False
         engine.path.unlink()
     assert texts(found) == ["last words"]
-
-
-def test_files_are_read_of_no_other_driver_and_not_before_the_first_start() -> None:
-    def inspected(kind: str, path: str, **options: str) -> dict[str, Any]:
-        return {"LogPath": path, "HostConfig": {"LogConfig": {"Type": kind, "Config": options}}}
-
-    assert log_files(inspected("json-file", "/x-json.log", **{"max-file": "5"})) == ("/x-json.log", 5)
-    assert log_files(inspected("json-file", "/x-json.log")) == ("/x-json.log", 1)
-    assert log_files(inspected("json-file", "")) is None and log_files(inspected("local", "")) is None
 
 
 def test_times_are_exact_to_the_nanosecond() -> None:
