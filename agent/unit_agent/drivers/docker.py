@@ -388,9 +388,10 @@ class DockerDriver:
             self._watching = asyncio.create_task(self._watch.run(), name="docker watch")
         if self._watching.done():
             self._watching.result()
-        with contextlib.suppress(TimeoutError):  # an Engine that hangs is told by the call that follows
-            async with asyncio.timeout(LIST_S):
-                await self._watch.tried.wait()
+        if not self._watch.tried.is_set():
+            with contextlib.suppress(TimeoutError):  # an Engine that hangs is told by the call that follows
+                async with asyncio.timeout(LIST_S):
+                    await self._watch.tried.wait()
         return self._watching
 
     def _same(self, order: Order, track: Track) -> Copy:

@@ -177,17 +177,24 @@ class Watch:
 
     def copy(self, track: Track) -> Copy:
         """Return the copy that a container is, as last seen."""
-        return copy_of(
+        starting = track.starting or track.beginning
+        state = (track.seen, track.outcome, starting, track.stopping)
+        shown_by = (*state, track.restarts, track.cause, track.oom_lived, track.note)
+        if track.shown is not None and track.shown[0] == shown_by:
+            return track.shown[1]  # a list of all is asked for at every change of one
+        copy = copy_of(
             track.seen,
             address=self._address,
             verdict=track.outcome,
-            starting=track.starting or track.beginning,
+            starting=starting,
             stopping=track.stopping,
             restarts=track.restarts,
             cause=track.cause,
             oom_kills=track.oom_lived,
             note=track.note,
         )
+        track.shown = shown_by, copy
+        return copy
 
     async def begin(self, track: Track, *, afresh: bool) -> None:
         """Start the container; when the Engine refuses, the track's verdict says what follows. Hold its lock."""

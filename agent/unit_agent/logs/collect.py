@@ -257,11 +257,9 @@ class Collector:
             await self._save.wait()
             self._save.clear()
             units, self._unsaved = self._unsaved, set()
-            for unit in units:
-                try:
-                    await self.store.note(unit, RUNS, msgspec.json.encode(self._runs[unit]))
-                except OSError as error:
-                    logger.debug("could not note a run of %s: %s", unit, error)
+            notes = {unit: msgspec.json.encode(self._runs[unit]) for unit in units}
+            for error in await self.store.note(RUNS, notes):
+                logger.debug("could not note a run: %s", error)
             await asyncio.sleep(SAVE_RUNS_S)
 
     async def _keep_accounts(self) -> None:
