@@ -416,6 +416,41 @@ async def test_a_rotation_is_noticed_while_nobody_takes_the_lines(engine: Engine
     assert texts(found) == [str(number) for number in range(8)] and gaps(found) == []
 
 
+async def test_a_file_that_rests_is_seldom_looked_at_and_holds_up_none_that_stirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("LOOK_S", 0.005), ("QUIET", 3), ("QUIET_TURNS", 1000)):
+        monkeypatch.setattr(docker_follow, name, value)
+    watch, looks, engines = FileWatch(), {"rests": 0, "stirs": 0}, {}
+
+    def counting(name: str) -> FileTail:
+        (tmp_path / name).mkdir()
+        engines[name] = EngineFile(tmp_path / name)
+        tail = engines[name].tail()
+        plain = tail.files.look
+
+        def look() -> tuple[int, int]:
+            looks[name] += 1
+            return plain()
+
+        monkeypatch.setattr(tail.files, "look", look)
+        return tail
+
+    with followed(counting("rests"), watch) as first:
+        async with asyncio.timeout(5.0):
+            while not watch.rests:  # noqa: ASYNC110 (it tells nobody)
+                await asyncio.sleep(0)
+        with followed(counting("stirs"), watch) as second:
+            for number in range(20):
+                before = looks["stirs"]
+                engines["stirs"].write(str(number))
+                await stirred(second, lambda before=before: looks["stirs"] > before)  # type: ignore[misc]
+            assert looks["rests"] < looks["stirs"] / 2, looks
+            engines["rests"].write("awake")
+            first.clear()
+            await stirred(first, first.is_set)
+
+
 @pytest.mark.parametrize(("bound", "counted"), [("MOST_FILES", True), ("MOST_BYTES", True), ("MOST_BYTES", False)])
 async def test_what_is_held_is_bounded_and_what_is_given_up_is_counted(
     engine: EngineFile, monkeypatch: pytest.MonkeyPatch, bound: str, counted: bool

@@ -266,7 +266,8 @@ class Collector:
         while True:
             await asyncio.sleep(TELL_S)
             for unit, capped in self._caps.items():
-                self._tell_dropped(unit, capped)
+                if capped.cap.owes_account:
+                    self._tell_dropped(unit, capped)
 
 
 @dataclass(slots=True)
