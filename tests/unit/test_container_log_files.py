@@ -419,7 +419,7 @@ async def test_a_rotation_is_noticed_while_nobody_takes_the_lines(engine: Engine
 async def test_a_file_that_rests_is_seldom_looked_at_and_holds_up_none_that_stirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("LOOK_S", 0.005), ("QUIET", 3), ("QUIET_TURNS", 1000)):
+    for name, value in (("LOOK_S", 0.005), ("QUIET", 3), ("QUIET_TURNS", 4000)):
         monkeypatch.setattr(docker_follow, name, value)
     watch, looks, engines = FileWatch(), {"rests": 0, "stirs": 0}, {}
 
@@ -446,6 +446,7 @@ async def test_a_file_that_rests_is_seldom_looked_at_and_holds_up_none_that_stir
                 engines["stirs"].write(str(number))
                 await stirred(second, lambda before=before: looks["stirs"] > before)  # type: ignore[misc]
             assert looks["rests"] < looks["stirs"] / 2, looks
+            monkeypatch.setattr(docker_follow, "QUIET_TURNS", 4)
             engines["rests"].write("awake")
             first.clear()
             await stirred(first, first.is_set)
