@@ -132,3 +132,15 @@ async def test_a_creation_that_is_cancelled_before_its_answer_came_is_taken_up(
     creating.cancel()
     async with asyncio.timeout(DEADLINE_S):
         assert (await heard).phase is CopyPhase.LOADED
+
+
+async def test_a_list_shows_a_copy_anew_only_when_something_of_it_has_changed(rig: DockerRig) -> None:
+    """Each change of one copy asks for the list of all."""
+    driver = rig.driver()
+    for number in range(2):
+        await start(driver, rig.order(f"adserver@{number}.service", Job.RUNS))
+    before = {copy.unit: copy for copy in await driver.list()}
+    await driver.stop("adserver@0.service")
+    after = {copy.unit: copy for copy in await driver.list()}
+    assert after["adserver@1.service"] is before["adserver@1.service"]
+    assert after["adserver@0.service"].phase is CopyPhase.LOADED
