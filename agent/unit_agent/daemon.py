@@ -42,7 +42,7 @@ from unit_agent.secrets.delivery import InMemory
 from unit_agent.secrets.machine_key import MachineKey, machine_key
 from unit_agent.settings import AgentConfig
 from unit_agent.shaping.duty import Shaping
-from unit_agent.slim import keep_slim
+from unit_agent.slim import keep_slim, share_arenas
 from unit_agent.strict.deadlines import Deadlines
 from unit_agent.strict.register import DirectoryRegister
 from unit_agent.sync import WANTED, KeptWanted
@@ -84,6 +84,7 @@ async def serve(config: AgentConfig) -> None:
     """
     cluster_key = config.cluster_key()
     metrics_token = config.metrics_token()
+    share_arenas()
     with _alone(config.state_dir):
         async with contextlib.AsyncExitStack() as stack:
             listening = stack.enter_context(bind_tcp(*config.listen_address))

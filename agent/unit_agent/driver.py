@@ -90,6 +90,7 @@ class Order:
     placement: Placement
     spec: UnitSpec
     credentials: str = ""  # the directory with the files of its secrets, as they are written
+    since: float = float("inf")  # loop time when it was taken in hand; what was found out since holds for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,9 @@ class Guard:
         if demands == Demands():
             return None
         user = order.spec.service.user
+        if not (user or demands.mounts or demands.files or demands.devices):
+            why = refused(demands, self.policy, self.docker_socket)  # nothing is looked up, no disk can hang
+            return f"policy: {self.name} {why}" if why else None
         try:
             async with asyncio.timeout(LOOK_S):
                 why = await asyncio.to_thread(refused, demands, self.policy, self.docker_socket, user)
@@ -192,11 +195,12 @@ def refused(demands: Demands, policy: Policy | None, docker_socket: str, user: s
         return "never allows the Docker socket in a container"
     if policy is None:
         return None
-    allowed = _with_ends(policy.mounts)
-    for path in (*demands.mounts, *demands.files):
+    paths = (*demands.mounts, *demands.files)
+    allowed = _with_ends(policy.mounts) if paths else ()
+    for path in paths:
         if not path_allowed(end := _end(path), allowed):
             return f"allows paths below {', '.join(policy.mounts)}, not {path}, which leads to {end}"
-    allowed = _with_ends(policy.devices)
+    allowed = _with_ends(policy.devices) if demands.devices else ()
     for device in demands.devices:
         if not device_allowed(end := _end(device), allowed):
             return f"allows the devices {', '.join(policy.devices)}, not {device}, which leads to {end}"

@@ -98,6 +98,11 @@ class Slots:
     def __init__(self, count: int) -> None:
         self._free = asyncio.Semaphore(count)
 
+    @property
+    def full(self) -> bool:
+        """Whether the next one has to wait."""
+        return self._free.locked()
+
     @contextlib.asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
         """Hold a place meanwhile."""
@@ -377,14 +382,16 @@ class Worker:
                     continue
                 assert wanted is not None, "only a placement makes a copy"
                 if order is None:
-                    order = await self._texts.order(wanted)
+                    began = asyncio.get_running_loop().time()
+                    order = replace(await self._texts.order(wanted), since=began)
                 if (why := await self._permit(order)) is not None:  # each time: a link may lead elsewhere by now
                     raise _NotPermitted(why)
                 driver = self._driver_for(order)
                 if action.step is Step.PREPARE:
                     await self._secrets.verify(order)
                     async with self._cancellable(one, wanted):
-                        self._be(one, Activity(CopyPhase.WAITING, "waits for its turn"))
+                        if self._slots.full:
+                            self._be(one, Activity(CopyPhase.WAITING, "waits for its turn"))
                         async with self._slots.taken():
                             await self._prepare(one, driver, order)
                     continue

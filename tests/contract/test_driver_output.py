@@ -9,13 +9,12 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from contract.driver_rig import DEADLINE_S, DriverRig, FakeRig, Job, ProcessRig, shell
 from unit_agent.driver import Driver
-from unit_agent.drivers.docker_seen import log_files
+from unit_agent.drivers.docker_seen import Seen, log_files
 from unit_agent.output import LONGEST_LINE, OutputLine
 from unitfleet.errors import DriverError
 from unitfleet.spec import Restart, RestartPolicy, ServiceSpec, ServiceType
@@ -179,12 +178,12 @@ async def test_a_container_that_starts_while_it_is_looked_at_is_read_from_its_fi
         copy = await driver.create(order)
         looked = False
 
-        def starts(inspected: dict[str, Any]) -> tuple[str, int] | None:
+        def starts(seen: Seen) -> tuple[str, int] | None:
             nonlocal looked
             if not looked:
                 looked = True
                 rig.witness.containers.get(copy.id).start()
-            return log_files(inspected)
+            return log_files(seen)
 
         monkeypatch.setattr("unit_agent.drivers.docker.log_files", starts)
         _, mark = await take(driver, "", 3)

@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,6 @@ from unit_agent.drivers import docker_follow
 from unit_agent.drivers.docker_follow import FileWatch, follow
 from unit_agent.drivers.docker_output import Frames
 from unit_agent.drivers.docker_records import nanoseconds, stamp_of
-from unit_agent.drivers.docker_seen import log_files
 from unit_agent.drivers.docker_tail import FileTail
 from unit_agent.logs.rate import Rate, RateCap
 from unit_agent.output import LONGEST_LINE, OutputLine
@@ -418,6 +416,42 @@ async def test_a_rotation_is_noticed_while_nobody_takes_the_lines(engine: Engine
     assert texts(found) == [str(number) for number in range(8)] and gaps(found) == []
 
 
+async def test_a_file_that_rests_is_seldom_looked_at_and_holds_up_none_that_stirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("LOOK_S", 0.005), ("QUIET", 3), ("QUIET_TURNS", 4000)):
+        monkeypatch.setattr(docker_follow, name, value)
+    watch, looks, engines = FileWatch(), {"rests": 0, "stirs": 0}, {}
+
+    def counting(name: str) -> FileTail:
+        (tmp_path / name).mkdir()
+        engines[name] = EngineFile(tmp_path / name)
+        tail = engines[name].tail()
+        plain = tail.files.look
+
+        def look() -> tuple[int, int]:
+            looks[name] += 1
+            return plain()
+
+        monkeypatch.setattr(tail.files, "look", look)
+        return tail
+
+    with followed(counting("rests"), watch) as first:
+        async with asyncio.timeout(5.0):
+            while not watch.rests:  # noqa: ASYNC110 (it tells nobody)
+                await asyncio.sleep(0)
+        with followed(counting("stirs"), watch) as second:
+            for number in range(20):
+                before = looks["stirs"]
+                engines["stirs"].write(str(number))
+                await stirred(second, lambda before=before: looks["stirs"] > before)  # type: ignore[misc]
+            assert looks["rests"] < looks["stirs"] / 2, looks
+            monkeypatch.setattr(docker_follow, "QUIET_TURNS", 4)
+            engines["rests"].write("awake")
+            first.clear()
+            await stirred(first, first.is_set)
+
+
 @pytest.mark.parametrize(("bound", "counted"), [("MOST_FILES", True), ("MOST_BYTES", True), ("MOST_BYTES", False)])
 async def test_what_is_held_is_bounded_and_what_is_given_up_is_counted(
     engine: EngineFile, monkeypatch: pytest.MonkeyPatch, bound: str, counted: bool
@@ -462,15 +496,6 @@ async def test_following_ends_when_the_container_is_gone_and_all_was_read(engine
         here[0] = False
         engine.path.unlink()
     assert texts(found) == ["last words"]
-
-
-def test_files_are_read_of_no_other_driver_and_not_before_the_first_start() -> None:
-    def inspected(kind: str, path: str, **options: str) -> dict[str, Any]:
-        return {"LogPath": path, "HostConfig": {"LogConfig": {"Type": kind, "Config": options}}}
-
-    assert log_files(inspected("json-file", "/x-json.log", **{"max-file": "5"})) == ("/x-json.log", 5)
-    assert log_files(inspected("json-file", "/x-json.log")) == ("/x-json.log", 1)
-    assert log_files(inspected("json-file", "")) is None and log_files(inspected("local", "")) is None
 
 
 def test_times_are_exact_to_the_nanosecond() -> None:

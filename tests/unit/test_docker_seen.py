@@ -9,7 +9,7 @@ import pytest
 from unit_agent.drivers.docker_images import PullProgress, digest_of, repository
 from unit_agent.drivers.docker_logs import parse_line, parse_time
 from unit_agent.drivers.docker_request import UNIT
-from unit_agent.drivers.docker_seen import HostTimes, copy_of, ended_with_host, exit_of, read
+from unit_agent.drivers.docker_seen import HostTimes, copy_of, ended_with_host, exit_of, log_files, read
 from unit_agent.restart import Ended, History, RestartAfter
 from unitfleet.model import CopyPhase, Port
 
@@ -148,3 +148,13 @@ def test_a_line_of_a_log_carries_its_time_to_the_nanosecond() -> None:
 
 def test_the_engines_zero_time_is_never() -> None:
     assert parse_time("0001-01-01T00:00:00Z") == 0.0
+
+
+def test_files_are_read_of_no_other_driver_and_not_before_the_first_start() -> None:
+    def files(kind: str, path: str, **options: str) -> tuple[str, int] | None:
+        kept = {"LogPath": path, "HostConfig": {"LogConfig": {"Type": kind, "Config": options}}}
+        return log_files(read(inspected() | kept))
+
+    assert files("json-file", "/x-json.log", **{"max-file": "5"}) == ("/x-json.log", 5)
+    assert files("json-file", "/x-json.log") == ("/x-json.log", 1)
+    assert files("json-file", "") is None and files("local", "") is None

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from unit_agent.policy import parse, read, refused
+from contract.driver_rig import placement_of
+from unit_agent.driver import Order
+from unit_agent.policy import Guard, parse, read, refused
 from unitfleet import accept
 from unitfleet.errors import InvalidConfig
 from unitfleet.policy import ANY, OPEN, Account, Demands, Policy, Processes, exceeds
@@ -232,3 +234,17 @@ def test_an_account_of_another_name_that_is_roots_is_root(monkeypatch: pytest.Mo
     monkeypatch.setattr("unit_agent.policy.pwd.getpwnam", lambda name: toor)
     policy = Policy(processes=Processes.NOT_ROOT)
     assert refused(of(service="User=toor"), policy, SOCKET, "toor") is not None
+
+
+async def test_a_unit_that_names_no_path_and_no_account_waits_for_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hangs(*_: object) -> None:
+        raise AssertionError("a thread was asked, where a disk may hang")
+
+    monkeypatch.setattr("unit_agent.policy.asyncio.to_thread", hangs)
+    for policy, why in ((Policy(), "policy: m1 allows no host network"), (Policy(host_network=True), None)):
+        spec = accept.read("a.service", "[Container]\nImage=a:1\nNetwork=host\n")
+        guard = Guard("m1", policy, SOCKET)
+        assert await guard.refusal(Order(placement_of("a.service", 1), spec)) == why
+    with pytest.raises(AssertionError, match="a thread"):
+        spec = accept.read("a.service", "[Container]\nImage=a:1\nVolume=/srv:/srv\n")
+        await guard.refusal(Order(placement_of("a.service", 1), spec))

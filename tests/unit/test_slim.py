@@ -57,3 +57,38 @@ def test_an_agent_with_everything_imported_is_smaller_by_megabytes_and_works_on(
     assert done.returncode == 0, done.stderr
     given, digest = done.stdout.split()
     assert int(given) > 8e6 and digest == "2d711642"
+
+
+ARENAS = """
+import re, sys, threading
+from pathlib import Path
+from unit_agent.slim import share_arenas
+if sys.argv[1] == "shared":
+    share_arenas()
+enough = threading.Barrier(9)
+def work():
+    kept = [bytes(2000) for _ in range(1000)]
+    enough.wait()
+    enough.wait()
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+enough.wait()
+maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+spans = [[int(word, 16) for word in words[0].split("-")] for words in maps]
+print(sum(
+    used[1] == free[0] and free[1] - used[0] == 64 << 20  # what glibc reserves for one that is not the main one
+    for used, free in zip(spans, spans[1:])
+))
+enough.wait()
+"""
+
+
+def test_threads_of_an_agent_share_one_arena_of_malloc() -> None:
+    arenas = {}
+    for how in ("shared", "apart"):
+        done = subprocess.run([sys.executable, "-c", ARENAS, how], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        arenas[how] = int(done.stdout)
+    assert arenas["shared"] == 0
+    assert arenas["apart"] > 4, "nothing was tried: this C library has no arenas"

@@ -101,10 +101,11 @@ class ChecksDuty:
         return "checks"
 
     def copy_changed(self, unit: str, before: Copy | None, after: Copy | None) -> None:
-        self._changed.set()
+        if unit in self._watched or (after is not None and self._check_of(after)):
+            self._changed.set()
 
     def order_changed(self, unit: str) -> None:
-        self._changed.set()
+        """Nothing hangs on orders: checks are of copies that run."""
 
     def routes(self) -> Sequence[web.RouteDef]:
         return ()

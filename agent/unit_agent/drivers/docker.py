@@ -18,7 +18,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -33,7 +32,7 @@ from unit_agent.drivers.docker_logs import read_logs
 from unit_agent.drivers.docker_output import Frames, read_output
 from unit_agent.drivers.docker_remains import discard, examine, scene_name
 from unit_agent.drivers.docker_request import Owner, container_name, create_body, read_environment
-from unit_agent.drivers.docker_seen import log_files, was_started
+from unit_agent.drivers.docker_seen import log_files
 from unit_agent.drivers.docker_tail import FileTail
 from unit_agent.drivers.docker_track import Track
 from unit_agent.drivers.docker_watch import Watch
@@ -111,8 +110,16 @@ class DockerDriver:
             raise DriverError(f"cannot run {unit} in Docker: it has no [Container] section")
         async with self.pulls.removing:
             pass  # an image that is being removed at this moment is not here
-        pinned, fetch = order.placement.image, self.pulls.for_start
-        digest = await prepare_image(self._engine, unit, container.image, pinned, container.pull, report, fetch)
+        digest = await prepare_image(
+            self._engine,
+            unit,
+            container.image,
+            order.placement.image,
+            container.pull,
+            report,
+            self.pulls.for_start,
+            lambda image: self.pulls.lookups.digest(image, order.since),
+        )
         self._prepared[unit] = (order.placement.spec, digest)
         return digest
 
@@ -132,22 +139,25 @@ class DockerDriver:
             limits=on_machine(order.spec.limits, psutil.virtual_memory().total),
             node=disk_node,
         )
-        try:
-            made = await self._engine.call(
-                f"create {unit}", self._engine.docker.containers.create(body, name=name), CHANGE_S
-            )
-        except EngineRefused as error:
-            if error.status == 404 and "no such image" in error.reason.lower():
-                raise ImageNotFound(f"cannot create {unit}: {error.reason}") from error
-            if error.status == 409:
-                return await self._clash(order, name, error)
-            raise
-        try:
-            await self._join_networks(order, made.id)
-        except DriverError:
-            await self._engine.call(f"remove {unit}", made.delete(force=True, v=True), CHANGE_S)
-            raise
-        return self._watch.copy(self._watch.made(made.id, name, body["Labels"]))
+        with self._watch.making(unit):
+            try:
+                made = await self._engine.create(unit, name, body)
+            except EngineRefused as error:
+                if error.status == 404 and "no such image" in error.reason.lower():
+                    self.pulls.lookups.forget()
+                    if self._prepared.pop(unit, None) is not None:  # it was here: a new attempt prepares it anew
+                        raise DriverUnavailable(f"cannot create {unit}: {error.reason}, it went") from error
+                    raise ImageNotFound(f"cannot create {unit}: {error.reason}") from error
+                if error.status == 409:
+                    return await self._clash(order, name, error)
+                raise
+            try:
+                await self._join_networks(order, made)
+            except DriverError:
+                container = self._engine.docker.containers.container(made)
+                await self._engine.call(f"remove {unit}", container.delete(force=True, v=True), CHANGE_S)
+                raise
+            return self._watch.copy(self._watch.made(made, name, body["Labels"]))
 
     async def start(self, order: Order) -> Copy:
         await self._awake()
@@ -296,7 +306,7 @@ class DockerDriver:
 
     async def output(self, unit: str, mark: str, limit: Limit | None = None) -> AsyncGenerator[OutputBatch, None]:
         await self._awake()
-        track = await self._watch.find(unit)
+        track = await self._watch.find(unit, within_s=_TRUST_S)
         if track is None:
             raise DriverError(f"cannot read the output of {unit}: no copy of it is here")
         whose, _, at = mark.partition("@")
@@ -306,8 +316,7 @@ class DockerDriver:
         with self._outputs.reading(unit, asked.set) as all_read:
             while True:
                 started = track.seen.started
-                inspected = await self._inspected(track)
-                tail = self._tail(unit, inspected, at)
+                tail = self._tail(track, at)
                 if tail is not None:
                     here = partial(self._watch.holds, track)
                     try:
@@ -318,32 +327,25 @@ class DockerDriver:
                     finally:
                         tail.close()
                     return
-                if inspected is None or was_started(inspected):  # else it has no files yet, and soon may have
+                if started:  # else it has no files yet, and soon may have
                     async for told in self._stream(unit, track, frames):
                         yield told, f"{track.seen.id}@{frames.mark}"
                 async with self._watch.listening() as queue:
                     while not await self._runs_again(track, started):
-                        if await self._watch.find(unit) is not track:
+                        if not self._watch.holds(track):
                             return
                         all_read.set()
                         await self._told_of(unit, queue, asked)
                 frames.again()
                 at = frames.mark
 
-    async def _inspected(self, track: Track) -> dict[str, Any] | None:
-        """Return what the Engine says of a container; None when it is gone, or about to go."""
-        try:
-            return await self._engine.inspect(track.seen.id)
-        except EngineRefused:
-            return None  # its answer to what follows says so
-
-    def _tail(self, unit: str, inspected: dict[str, Any] | None, at: str) -> FileTail | None:
+    def _tail(self, track: Track, at: str) -> FileTail | None:
         """Return what reads the Engine's own files; None when they are none that can be read here."""
-        found = log_files(inspected) if inspected is not None else None
+        found = log_files(track.seen)
         try:
             return FileTail(*found, at) if found is not None else None
         except OSError as error:
-            logger.info("the output of %s is read by the Engine, its files can't be: %s", unit, error)
+            logger.info("the output of %s is read by the Engine, its files can't be: %s", track.seen.unit, error)
             return None
 
     async def _told_of(self, unit: str, queue: asyncio.Queue[str | None], asked: asyncio.Event) -> None:
@@ -386,9 +388,10 @@ class DockerDriver:
             self._watching = asyncio.create_task(self._watch.run(), name="docker watch")
         if self._watching.done():
             self._watching.result()
-        with contextlib.suppress(TimeoutError):  # an Engine that hangs is told by the call that follows
-            async with asyncio.timeout(LIST_S):
-                await self._watch.tried.wait()
+        if not self._watch.tried.is_set():
+            with contextlib.suppress(TimeoutError):  # an Engine that hangs is told by the call that follows
+                async with asyncio.timeout(LIST_S):
+                    await self._watch.tried.wait()
         return self._watching
 
     def _same(self, order: Order, track: Track) -> Copy:
@@ -465,7 +468,10 @@ class DockerDriver:
             raise DriverError(f"cannot remove {unit}: the Engine still removes it after {CHANGE_S:g} s") from None
 
     async def _runs_again(self, track: Track, started: float) -> bool:
-        """Tell whether the container runs, or has run since it was started at this time."""
+        """Tell whether the container runs, or has run since it was started at this time; 0.0: never before."""
+        if not started:  # nothing that it wrote can be ahead of what is known of it
+            found = await self._watch.find(track.seen.unit, within_s=_TRUST_S)
+            return found is track and found.seen.started > 0
         for pause_s in (0.0, _LOOK_AGAIN_S / 10):  # its end is seen a little later than that of its output
             await asyncio.sleep(pause_s)
             found = await self._watch.find(track.seen.unit)

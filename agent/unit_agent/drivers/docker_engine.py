@@ -1,8 +1,9 @@
 """A Docker Engine behind a socket: every call with a deadline, every failure a `DriverError`.
 
-Calls go through aiodocker, each on a connection of its own: a daemon that shuts down refuses new connections
-first, so a call that is answered was answered by a daemon that is in its right mind. The streams (events,
-logs) are read from the session itself, which tells stdout from stderr and ends with its reader.
+Each call has a connection of its own: a daemon that shuts down refuses new connections first, so a call that is
+answered was answered by a daemon that is in its right mind. What every start asks goes by `docker_wire`, all else
+through aiodocker. The streams (events, logs) are read from the session itself, which tells stdout from stderr and
+ends with its reader.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import aiohttp
+import msgspec
 from aiodocker import Docker
 from aiodocker.exceptions import DockerError
 
+from unit_agent.drivers import docker_wire
 from unitfleet.errors import DriverError, DriverUnavailable
 
 CONNECT_S = 2.0
@@ -83,6 +87,8 @@ class Engine:
             raise EngineAway(f"cannot {doing}: {late}") from error
         except DockerError as error:
             raise self.failure(doing, error) from error
+        except (ConnectionRefusedError, FileNotFoundError, PermissionError) as error:
+            raise EngineAway(f"cannot {doing}: the Docker Engine at {self.socket} can't be reached") from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineAway(f"cannot {doing}: the Docker Engine broke off: {error}") from error
         finally:
@@ -95,10 +101,34 @@ class Engine:
         reason = str(error.message).strip()
         return EngineRefused(f"cannot {doing}: {reason}", error.status, reason)
 
+    async def ask(
+        self, doing: str, method: str, target: str, timeout_s: float | None, body: object = None
+    ) -> bytes:
+        """Return the answer to one question; raises as `call` does."""
+        status, answer = await self.call(doing, docker_wire.ask(self.socket, method, target, body), timeout_s)
+        if status >= 400:
+            reason = docker_wire.reason(answer)
+            raise EngineRefused(f"cannot {doing}: {reason}", status, reason)
+        return answer
+
+    async def create(self, unit: str, name: str, body: Mapping[str, Any]) -> str:
+        """Create a container and return its id."""
+        target = f"containers/create?{urlencode({'name': name})}"
+        return str(_read(await self.ask(f"create {unit}", "POST", target, CHANGE_S, body), f"create {unit}")["Id"])
+
+    async def start(self, unit: str, copy_id: str) -> None:
+        """Start a container; one that runs already is fine."""
+        await self.ask(f"start {unit}", "POST", f"containers/{copy_id}/start", CHANGE_S)
+
     async def inspect(self, copy_id: str) -> dict[str, Any]:
         """Return everything about one container; raises `EngineRefused` with status 404 when it is gone."""
         doing = f"inspect container {copy_id[:12]}"
-        return await self.call(doing, self.docker.containers.container(copy_id).show(), INSPECT_S)
+        return _read(await self.ask(doing, "GET", f"containers/{quote(copy_id)}/json", INSPECT_S), doing)
+
+    async def inspect_image(self, image: str) -> dict[str, Any]:
+        """Return everything about one image, by any of its names; raises `EngineRefused` with status 404."""
+        doing = f"inspect image {image}"
+        return _read(await self.ask(doing, "GET", f"images/{quote(image, safe='/:@')}/json", INSPECT_S), doing)
 
     async def list(self, filters: Mapping[str, list[str]]) -> list[Any]:
         """Return the containers, running or not, that the filters let through."""
@@ -139,3 +169,11 @@ class Engine:
         for docker, connector in clients:
             await docker.close()
             await connector.close()
+
+
+def _read(answer: bytes, doing: str) -> dict[str, Any]:
+    """Return what an answer says; one that can't be read was cut short."""
+    try:
+        return msgspec.json.decode(answer, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise EngineAway(f"cannot {doing}: the Docker Engine broke off: {error}") from error

@@ -16,7 +16,8 @@ LOOK_S = 0.1
 
 QUIET = 20
 QUIET_TURNS = 4
-"""What has not changed for `QUIET` looks is looked at every `QUIET_TURNS`th time."""
+"""What has not changed for `QUIET` looks is looked at every `QUIET_TURNS`th time, all of it at once: between, an
+agent none of whose units writes has nothing to wake for."""
 
 MOST_BYTES = 512 * 1024 * 1024
 MOST_FILES = 256
@@ -41,27 +42,39 @@ class FileWatch:
         self._followed: list[_Followed] = []
         self._timer: asyncio.TimerHandle | None = None
         self._turn = 0
+        self._rests = False
+
+    @property
+    def rests(self) -> bool:
+        """Whether no file has changed for a while, and the next look is one at all of them."""
+        return self._rests
 
     @contextlib.contextmanager
     def following(self, tail: FileTail, stir: asyncio.Event, here: Callable[[], bool]) -> Iterator[None]:
         """Set `stir` when a file grows or is rotated, or when the container is not `here` any more."""
         followed = _Followed(tail, stir, here)
         self._followed.append(followed)
-        if self._timer is None:
-            self._look_later()
+        if self._rests:
+            self._turn = QUIET_TURNS - 1  # so that those that rest are looked at no later for it
+        if self._timer is None or self._rests:
+            self._look_later(1)
         try:
             yield
         finally:
             self._followed.remove(followed)
 
-    def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look) if self._followed else None
+    def _look_later(self, turns: int) -> None:
+        """Look again after so many turns."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rests = turns > 1
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(LOOK_S * turns, self._look, turns) if self._followed else None
 
-    def _look(self) -> None:
-        self._turn += 1
-        for number, followed in enumerate(self._followed):
-            if followed.quiet >= QUIET and (self._turn + number) % QUIET_TURNS:
-                continue
+    def _look(self, turns: int) -> None:
+        self._turn = (self._turn + turns) % QUIET_TURNS
+        stirring = [followed for followed in self._followed if followed.quiet < QUIET]
+        for followed in stirring if self._turn else self._followed:
             now = followed.tail.files.look()
             if now != followed.seen:
                 followed.seen, followed.quiet = now, 0
@@ -71,11 +84,11 @@ class FileWatch:
             else:
                 followed.stir.set()
         self._bound()
-        self._look_later()
+        self._look_later(1 if any(each.quiet < QUIET for each in self._followed) else QUIET_TURNS - self._turn)
 
     def _bound(self) -> None:
         """Give up the oldest files when too much is held."""
-        held = [followed.tail.files for followed in self._followed if len(followed.tail.files.files) > 1]
+        held = [files for each in self._followed if len((files := each.tail.files).files) > 1]
         while held:
             count = sum(len(files.files) - 1 for files in held)
             size = sum(files.waiting for files in held)

@@ -16,7 +16,7 @@ import aiohttp
 from aiodocker.exceptions import DockerError, DockerStreamError
 
 from unit_agent.driver import Progress, Report
-from unit_agent.drivers.docker_engine import INSPECT_S, Engine, EngineAway, EngineRefused
+from unit_agent.drivers.docker_engine import Engine, EngineAway, EngineRefused
 from unit_agent.images.credentials import qualified
 from unitfleet.errors import DriverError, ImageNotFound
 from unitfleet.model import CopyPhase
@@ -35,15 +35,53 @@ Fetch = Callable[[str, str, Report], Awaitable[None]]
 """Pulls for a unit an image, and reports: `fetch(unit, image, report)`."""
 
 
+class Lookups:
+    """Answers many starts at once with one question: whether the Engine holds an image, and its digest.
+
+    An answer holds for whoever began before it was asked for, and for no one who began later: a tag may have been
+    moved since. `forget` when this agent changes what the Engine holds.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._found: dict[str, tuple[float, str]] = {}  # by image: loop time of the question, digest
+        self._asking: dict[str, asyncio.Lock] = {}
+
+    async def digest(self, image: str, since: float) -> str:
+        """Return the digest of an image that the Engine has held after the loop's time `since`, or ""."""
+        async with self._asking.setdefault(image, asyncio.Lock()):
+            asked, digest = self._found.get(image, (float("-inf"), ""))
+            if asked >= since:
+                return digest
+            asked = asyncio.get_running_loop().time()
+            if digest := await local_digest(self._engine, image):
+                self._found[image] = asked, digest
+            else:
+                self._found.pop(image, None)
+            return digest
+
+    def forget(self) -> None:
+        """Ask anew, whatever is known."""
+        self._found.clear()
+
+
 async def prepare_image(
-    engine: Engine, unit: str, image: str, pinned: str, pull: Pull, report: Report, fetch: Fetch
+    engine: Engine,
+    unit: str,
+    image: str,
+    pinned: str,
+    pull: Pull,
+    report: Report,
+    fetch: Fetch,
+    look_up: Callable[[str], Awaitable[str]],
 ) -> str:
     """Make sure the image is here and return its digest. `pinned` decides over the tag, when it is set.
 
-    Raises `ImageNotFound` when Engine and registry don't have it, `DriverError` when that can't be known.
+    `look_up` returns the digest of an image that is here, or "". Raises `ImageNotFound` when Engine and registry
+    don't have it, `DriverError` when that can't be known.
     """
     wanted = pinned or image
-    local = await local_digest(engine, wanted)
+    local = await look_up(wanted)
     if pinned:
         if local:
             return pinned
@@ -85,14 +123,11 @@ async def local_id(engine: Engine, image: str) -> str:
 
 async def _inspect(engine: Engine, image: str) -> Mapping[str, Any] | None:
     try:
-        found: Mapping[str, Any] = await engine.call(
-            f"inspect image {image}", engine.docker.images.inspect(image), INSPECT_S
-        )
+        return await engine.inspect_image(image)
     except EngineRefused as error:
         if error.status == 404:
             return None
         raise
-    return found
 
 
 def digest_of(image: str, inspected: Mapping[str, Any]) -> str:

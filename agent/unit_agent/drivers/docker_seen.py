@@ -50,6 +50,7 @@ class Seen:
     own_address: str  # on the container's first network that has one
     ports: tuple[tuple[str, Port], ...]  # with the host's address that each is bound to
     kept: Kept
+    logs: tuple[str, str, int] = ("", "", 1)  # log driver, its file, how many of these it keeps
     said_files: bool = False  # it complained of open files as it failed
     said_tasks: bool = False  # it could not fork
 
@@ -114,25 +115,23 @@ def read(inspected: Mapping[str, Any]) -> Seen:
         own_address=_own_address(inspected.get("NetworkSettings") or {}),
         ports=_ports((inspected.get("NetworkSettings") or {}).get("Ports") or {}),
         kept=kept,
+        logs=_logs(inspected),
     )
 
 
-def log_files(inspected: Mapping[str, Any]) -> tuple[str, int] | None:
+def _logs(inspected: Mapping[str, Any]) -> tuple[str, str, int]:
+    config = inspected["HostConfig"].get("LogConfig") or {}
+    most = str((config.get("Config") or {}).get("max-file", ""))
+    return config.get("Type") or "", inspected.get("LogPath") or "", int(most) if most.isdecimal() else 1
+
+
+def log_files(seen: Seen) -> tuple[str, int] | None:
     """Return the path of a container's log and how many files its Engine keeps; None when we can't read these.
 
     What other drivers keep is no business of others; the path is there once the container was started.
     """
-    config = inspected["HostConfig"].get("LogConfig") or {}
-    path = inspected.get("LogPath") or ""
-    if config.get("Type") != "json-file" or not path:
-        return None
-    most = str((config.get("Config") or {}).get("max-file", ""))
-    return path, int(most) if most.isdecimal() else 1
-
-
-def was_started(inspected: Mapping[str, Any]) -> bool:
-    """Tell whether a container ever was: before, it has written nothing, and an Engine has no file for it."""
-    return parse_time(inspected["State"]["StartedAt"]) > 0
+    kind, path, most = seen.logs
+    return (path, most) if kind == "json-file" and path else None
 
 
 def read_kept(labels: Mapping[str, str]) -> Kept:

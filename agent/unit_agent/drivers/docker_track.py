@@ -11,6 +11,7 @@ import random
 from dataclasses import dataclass, field
 
 from unit_agent.causes import Evidence, cause_of, explain
+from unit_agent.driver import Copy
 from unit_agent.drivers.docker_seen import HostTimes, Seen, ended_with_host, exit_of
 from unit_agent.restart import (
     FAILED,
@@ -53,6 +54,9 @@ class Track:
     refreshing: bool = False  # a task looks at it
     again: bool = False  # and is to look once more
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    shown: tuple[tuple[object, ...], Copy] | None = (
+        None  # the copy that it was last shown as, and what that hangs on
+    )
     _verdict: RestartAfter | Ended | None = None
     _judged: tuple[str, float, float, str] | None = None  # the run that the verdict is of
 

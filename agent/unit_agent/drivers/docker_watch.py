@@ -12,8 +12,8 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import aiohttp
@@ -21,7 +21,7 @@ import aiohttp
 from unit_agent.causes import AGAIN_S, OUTLIVED_S
 from unit_agent.driver import Copy
 from unit_agent.drivers import docker_request as written
-from unit_agent.drivers.docker_engine import CHANGE_S, INSPECT_S, Engine, EngineAway, EngineRefused
+from unit_agent.drivers.docker_engine import INSPECT_S, Engine, EngineAway, EngineRefused
 from unit_agent.drivers.docker_logs import parse_time
 from unit_agent.drivers.docker_remains import scene_of
 from unit_agent.drivers.docker_request import Owner
@@ -72,6 +72,7 @@ class Watch:
         self._deadlines = deadlines
         self._host = HostTimes(boot=boot)
         self._tracks: dict[str, Track] = {}
+        self._making: dict[str, set[str]] = {}  # by unit that is being created: ids that events told of meanwhile
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._live = False
@@ -139,6 +140,19 @@ class Watch:
         self._saw(track, seen, began)
         return track
 
+    @contextmanager
+    def making(self, unit: str) -> Iterator[None]:
+        """Leave the events of a creation to whoever asked for it; what they did not take up is looked at after."""
+        heard = self._making.setdefault(unit, set())
+        try:
+            yield
+        finally:
+            self._making.pop(unit, None)
+            track = self._tracks.get(unit)
+            for copy_id in heard:
+                if track is None or track.seen.id != copy_id:
+                    self._refresh(unit, copy_id)
+
     def made(self, copy_id: str, name: str, labels: Mapping[str, str]) -> Track:
         """Take up a container that was created this moment, without a look: its start will be followed by one."""
         entry = {"Id": copy_id, "Names": [name], "Labels": labels, "State": "created", "Created": self._now()}
@@ -163,27 +177,33 @@ class Watch:
 
     def copy(self, track: Track) -> Copy:
         """Return the copy that a container is, as last seen."""
-        return copy_of(
+        starting = track.starting or track.beginning
+        state = (track.seen, track.outcome, starting, track.stopping)
+        shown_by = (*state, track.restarts, track.cause, track.oom_lived, track.note)
+        if track.shown is not None and track.shown[0] == shown_by:
+            return track.shown[1]  # a list of all is asked for at every change of one
+        copy = copy_of(
             track.seen,
             address=self._address,
             verdict=track.outcome,
-            starting=track.starting or track.beginning,
+            starting=starting,
             stopping=track.stopping,
             restarts=track.restarts,
             cause=track.cause,
             oom_kills=track.oom_lived,
             note=track.note,
         )
+        track.shown = shown_by, copy
+        return copy
 
     async def begin(self, track: Track, *, afresh: bool) -> None:
         """Start the container; when the Engine refuses, the track's verdict says what follows. Hold its lock."""
         unit, loop = track.seen.unit, asyncio.get_running_loop()
         track.begun(loop.time(), afresh=afresh)
         track.beginning = True
-        container = self._engine.docker.containers.container(track.seen.id)
         looked = track.looked
         try:
-            await self._engine.call(f"start {unit}", container.start(), CHANGE_S)
+            await self._engine.start(unit, track.seen.id)
         except EngineRefused as error:
             if error.status == 404:
                 self.forget(track)
@@ -286,6 +306,9 @@ class Watch:
             return
         if event["Action"] == "create" and track is not None and track.seen.id == actor["ID"]:
             return  # our own, already taken up; one whose call was cancelled is not
+        if event["Action"] == "create" and unit in self._making:
+            self._making[unit].add(actor["ID"])
+            return
         if event["Action"] == "start" and track is not None and track.seen.id == actor["ID"] and track.beginning:
             return  # our own: `begin` looks when the Engine has answered
         if event["Action"] == "oom":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 
 from unit_agent.driver import Progress, Report
 from unit_agent.drivers.docker_engine import INSPECT_S, LIST_S, Engine, EngineRefused
-from unit_agent.drivers.docker_images import local_id, pull_image
+from unit_agent.drivers.docker_images import Lookups, local_id, pull_image
 from unit_agent.images.credentials import Credentials, registry_of
 from unit_agent.images.slots import MadeWay, Slots
 from unit_agent.images.underway import Underway
@@ -39,6 +39,7 @@ class Pulls:
         self._instruments = instruments or Instruments()
         self._underway = underway or Underway()
         self.slots = Slots(at_once)
+        self.lookups = Lookups(engine)
         self.removing = asyncio.Lock()
         self.brought: Callable[[str, str], None] = lambda id, image: None
         self._credentials = credentials
@@ -76,6 +77,8 @@ class Pulls:
         except DriverError as error:
             self._instruments.pull_failed()
             raise self._explained(error, image, auth is not None) from error
+        finally:
+            self.lookups.forget()
         self._instruments.pulled(asyncio.get_running_loop().time() - began, size)
         id = await local_id(self.engine, image)
         if id and id not in before:

@@ -257,18 +257,17 @@ class Collector:
             await self._save.wait()
             self._save.clear()
             units, self._unsaved = self._unsaved, set()
-            for unit in units:
-                try:
-                    await self.store.note(unit, RUNS, msgspec.json.encode(self._runs[unit]))
-                except OSError as error:
-                    logger.debug("could not note a run of %s: %s", unit, error)
+            notes = {unit: msgspec.json.encode(self._runs[unit]) for unit in units}
+            for error in await self.store.note(RUNS, notes):
+                logger.debug("could not note a run: %s", error)
             await asyncio.sleep(SAVE_RUNS_S)
 
     async def _keep_accounts(self) -> None:
         while True:
             await asyncio.sleep(TELL_S)
             for unit, capped in self._caps.items():
-                self._tell_dropped(unit, capped)
+                if capped.cap.owes_account:
+                    self._tell_dropped(unit, capped)
 
 
 @dataclass(slots=True)

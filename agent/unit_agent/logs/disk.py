@@ -207,6 +207,16 @@ class Disk:
         new.write_bytes(data)
         os.replace(new, one.directory / name)
 
+    def write_notes(self, name: str, notes: Sequence[tuple[UnitLogs, bytes]]) -> list[OSError]:
+        """Keep a small file beside the segments of each unit; one that fails holds up no other."""
+        failed = []
+        for one, data in notes:
+            try:
+                self.write_note(one, name, data)
+            except OSError as error:
+                failed.append(error)
+        return failed
+
     def read_notes(self, name: str) -> dict[str, bytes]:
         """Return the small files of this name, by unit."""
         found = {}

@@ -246,9 +246,10 @@ class SegmentStore:
         one = self._disk.units.get(unit)
         return set(one.watchers) if one else set()
 
-    async def note(self, unit: str, name: str, data: bytes) -> None:
-        """Keep a small file beside the unit's lines. Raises OSError."""
-        await self._in_thread(self._disk.write_note, self._disk.unit(unit), name, data)
+    async def note(self, name: str, data: Mapping[str, bytes]) -> list[OSError]:
+        """Keep a small file of this name beside each unit's lines; return why some could not be."""
+        units = [(self._disk.unit(unit), told) for unit, told in data.items()]
+        return await self._in_thread(self._disk.write_notes, name, units)
 
     async def notes(self, name: str) -> dict[str, bytes]:
         """Return the files of this name, by unit."""

@@ -55,7 +55,8 @@ class ScenesDuty:
         return "scenes"
 
     def copy_changed(self, unit: str, before: Copy | None, after: Copy | None) -> None:
-        self._changed.set()
+        if any(copy is not None and copy.phase is CopyPhase.FAILED for copy in (before, after)):
+            self._changed.set()
 
     def order_changed(self, unit: str) -> None:
         """A scene is of a copy, whatever is ordered."""

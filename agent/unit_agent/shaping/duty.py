@@ -86,7 +86,8 @@ class Shaping:
         return "shaping"
 
     def copy_changed(self, unit: str, before: Copy | None, after: Copy | None) -> None:
-        self._wake.set()
+        if _process(before) != _process(after):
+            self._wake.set()
 
     def order_changed(self, unit: str) -> None:
         self._wake.set()
@@ -175,7 +176,10 @@ class Shaping:
         seen = None if dirty is None else frozenset(dirty)
         pulling = self._context.underway.within(LINGER_S)
         try:
-            outcome = await self._in_thread(lambda: host.round(asks, seen, keep=keep, pulling=pulling))
+            if host.rests(asks, pulling=pulling):  # most hosts, most of the time: nothing is read, nothing blocks
+                outcome = host.round(asks, seen, keep=keep, pulling=pulling)
+            else:
+                outcome = await self._in_thread(lambda: host.round(asks, seen, keep=keep, pulling=pulling))
         except PermissionError as error:
             raise DriverError(f"cannot shape on this host: {error}") from error
         except OSError as error:  # an interface went while it was read: what is known of the host stays known
@@ -194,7 +198,7 @@ class Shaping:
         keep = bool(self._agent.copies.unknown())
         for unit in sorted(self._agent.copies.units()):
             copy = self._agent.copies.find(unit)
-            if copy is None or not copy.executing or not copy.pid:
+            if copy is None or not _process(copy):
                 continue
             bandwidth = await self._bandwidth(unit)
             if bandwidth is None:
@@ -210,6 +214,8 @@ class Shaping:
         wanted = self._agent.sync.placements.get(unit)
         if wanted is not None and wanted.bandwidth is not None:
             self._known[unit] = wanted.bandwidth
+        elif wanted is not None and (spec := self._agent.texts.known(unit, wanted.spec)) is not None:
+            self._known[unit] = spec.bandwidth
         elif wanted is not None:
             try:
                 async with asyncio.timeout(TEXT_S):
@@ -258,3 +264,8 @@ class Shaping:
                 self._agent.happened("shaping-failed", unit, why)
                 told = True
             self._troubles[unit] = (why, since, told)
+
+
+def _process(copy: Copy | None) -> int:
+    """Return the process of a copy, which its interfaces are found by; 0: none."""
+    return copy.pid if copy is not None and copy.executing else 0

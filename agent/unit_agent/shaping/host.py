@@ -151,6 +151,11 @@ class Host:
             name in (OUT, IN) for _, name in socket.if_nameindex()
         )
 
+    def rests(self, asks: Sequence[Ask], *, pulling: bool) -> bool:
+        """Tell whether nothing is asked for and nothing stands: a round then does not look at the kernel."""
+        capped = pulling and self._settings.pull_limit != 0
+        return self.idle and not capped and not any(ask.bandwidth for ask in asks)
+
     def round(
         self, asks: Sequence[Ask], dirty: frozenset[int] | None, *, keep: bool, pulling: bool = False
     ) -> Outcome:
@@ -160,12 +165,11 @@ class Host:
         everything that runs here is known now. The cap of pulls stands while `pulling`. Raises `OSError` when the
         kernel can't be asked.
         """
-        capped = pulling and self._settings.pull_limit != 0
-        if self.idle and not capped and not any(ask.bandwidth for ask in asks):
+        if self.rests(asks, pulling=pulling):
             self.close()  # nothing stands: a pull that was capped once keeps no other agent from shaping
             return Outcome()
         with Reader() as reader:
-            return self._round(reader, asks, dirty, keep, capped)
+            return self._round(reader, asks, dirty, keep, pulling and self._settings.pull_limit != 0)
 
     def count(self, devices: Sequence[str]) -> dict[str, Mapping[int, Counters]]:
         """Return the counters of the classes of some interfaces, by handle. Raises `OSError`."""

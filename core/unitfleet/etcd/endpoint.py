@@ -186,12 +186,22 @@ class Endpoint:
         with self._holding(call):
             yield Stream(self, call)
 
-    async def guard(self) -> None:
-        """Watch over the connection while something waits on it: never returns, raises `Failure`.
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Watch over the connection meanwhile: when it fails, so does whatever waits on it.
 
-        A member that said nothing for `PROBE_EVERY_S` is probed; when it doesn't answer it is dropped, so that
-        whatever else waits on it fails at once too. However many guards there are, one of them probes.
+        A member that said nothing for `PROBE_EVERY_S` is probed; when it doesn't answer it is dropped. However
+        many guards there are, one of them probes. It is for a whole stream: one a message costs as much as that.
         """
+        guard = asyncio.get_running_loop().create_task(self._guard(), name=f"guard {self.address}")
+        guard.add_done_callback(_told_by_drop)
+        try:
+            yield
+        finally:
+            guard.cancel()
+
+    async def _guard(self) -> None:
+        """Probe when nothing was heard; raises `Failure` once the connection is given up."""
         channel = self._channel
         loop = asyncio.get_running_loop()
         while True:
@@ -247,6 +257,13 @@ class Endpoint:
         finally:
             self._calls.discard(call)
             call.cancel()
+
+
+def _told_by_drop(guard: asyncio.Task[None]) -> None:
+    """Take a guard's failure as heard: `drop` has told whoever waits. Anything else is a fault to be shown."""
+    error = None if guard.cancelled() else guard.exception()
+    if error is not None and not isinstance(error, Failure):
+        guard.get_loop().call_exception_handler({"message": "a guard failed", "exception": error, "task": guard})
 
 
 @contextlib.contextmanager

@@ -6,14 +6,13 @@ runs ahead of the events.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from unitfleet.errors import Compacted, StoreDenied
-from unitfleet.etcd.endpoint import DENIED, PROBE_EVERY_S, Endpoint, Failure, Stream
+from unitfleet.etcd.endpoint import DENIED, PROBE_EVERY_S, Failure
 from unitfleet.etcd.members import Members
 from unitfleet.etcd.messages import WATCH, WatchCreateRequest, WatchRequest, first_key, range_end, to_key_value
 from unitfleet.store import Batch, Event, EventKind
@@ -38,10 +37,10 @@ async def watch(members: Members, prefix: str, start_revision: int) -> AsyncGene
         endpoint = members.current
         try:
             await endpoint.connect(PROBE_EVERY_S)
-            with endpoint.stream(WATCH, WatchRequest) as stream:
+            with endpoint.stream(WATCH, WatchRequest) as stream, endpoint.guarded():
                 await stream.write(_create(prefix, following))
                 while True:
-                    answer = await _guarded(stream, endpoint)
+                    answer = await stream.read()
                     for batch in batches(answer, following):
                         following = batch.revision + 1
                         yield batch
@@ -85,15 +84,3 @@ def _create(prefix: str, following: int) -> Any:
         key=first_key(prefix), range_end=range_end(prefix), start_revision=following, progress_notify=True
     )
     return WatchRequest(create_request=request)
-
-
-async def _guarded(stream: Stream, endpoint: Endpoint) -> Any:
-    """Wait for a message; raises `Failure` also when the member stops answering."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            guard = tasks.create_task(endpoint.guard(), name=f"guard {endpoint.address}")
-            answer = await stream.read()
-            guard.cancel()
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
-    return answer
