@@ -217,6 +217,8 @@ class PresenceKeeper:
         result = await self._store.txn([guard], [Put(self._key, codec.encode(mine), lease)])
         if not result.succeeded:
             self._stale.set()
+            # by the old view of a member that lags this would be tried again without rest
+            await asyncio.sleep(self._write_retry.next())
             return
         if there is None:
             logger.info("%s as machine %s (%s)", "was back" if self._stood else "joined", mine.id, mine.name)

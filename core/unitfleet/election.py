@@ -101,6 +101,8 @@ class Election:
             if created:
                 return Term(nonce, value, created, lease.id, began)
             await self._store.revoke(lease.id)
+            # a store that answers by an old view shows no leader: asked without rest, it would do nothing else
+            await asyncio.sleep(RETRY_S * self._rng.random())
 
     async def _try(self, value: bytes, lease: int) -> int:
         """Create the leader key; return its create revision, or 0 when another was first."""

@@ -136,7 +136,7 @@ class Cache:
                         async with asyncio.timeout(PATIENCE_S):
                             await self._advanced.wait()
                             continue
-                    self._list_soon()
+                    self.list_soon()
         except TimeoutError:
             raise StoreUnavailable(
                 f"cannot read revision {revision}: this master is at {self._view.revision} after {timeout_s:g} s",
@@ -158,6 +158,13 @@ class Cache:
                     )
         await self.wait_for(revision, timeout_s)
 
+    def list_soon(self) -> None:
+        """List anew, where the last list is `LIST_AGAIN_S` old: the view seems to lack something."""
+        now = asyncio.get_running_loop().time()
+        if self._until is not None and now - self._listed_at > LIST_AGAIN_S:
+            self._listed_at = now
+            run_out(self._until)
+
     async def _follow(self) -> None:
         while True:
             try:
@@ -171,13 +178,9 @@ class Cache:
                 logger.info("listing anew: %s", error)
             except StoreError as error:
                 logger.warning("could not follow the store: %s", error)
+            finally:
+                self._until = None  # it is over: whoever wants a new list waits for the one that comes now
             await asyncio.sleep(RETRY_S)
-
-    def _list_soon(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._until is not None and now - self._listed_at > LIST_AGAIN_S:
-            self._listed_at = now
-            run_out(self._until)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()

@@ -165,8 +165,8 @@ class Leader:
         view = self._cache.view
         if view.leader is None or view.leader.value.nonce != self._term.nonce:
             await self._still_leads()
-        if await self._mend():
-            return 0.0
+        if (again_s := await self._mend()) is not None:
+            return again_s
         machines = plan_machines(view, self._clocks())
         for machine in machines.begin_wait:
             await self._begin_wait(machine)
@@ -177,8 +177,8 @@ class Leader:
             return 0.0 if self._conflicts < MOST_CONFLICTS else RETRY_S
         return machines.again_s
 
-    async def _mend(self) -> bool:
-        """Write the cluster's own two keys anew where somebody broke them; say whether there was need to.
+    async def _mend(self) -> float | None:
+        """Write the cluster's own two keys anew where somebody broke them; say when to go on, None: at once.
 
         An epoch need only be higher than any that a copy was started with: agents obey no lower one. So a
         counter that can't be read, or was set back, goes on from the highest that stands anywhere.
@@ -195,9 +195,11 @@ class Leader:
             result = await self._store.txn(compares, [Put(key, value)])
             if not result.succeeded:
                 await self._still_leads()
+                self._cache.list_soon()  # it is not as it was seen: an event of it never came
+                return RETRY_S
             logger.error("wrote %s anew as it has to be, %s: %s", key, value.decode(), why)
             await self._cache.wait_for(result.revision, CATCH_UP_S)
-        return bool(values)
+        return 0.0 if values else None
 
     def _clocks(self) -> Clocks:
         at = asyncio.get_running_loop().time()
@@ -246,6 +248,8 @@ class Leader:
             return result.revision, True
         await self._still_leads()
         self._conflicts += 1
+        if self._conflicts >= MOST_CONFLICTS:
+            self._cache.list_soon()  # perhaps an event never came, and the view is wrong until it is listed
         self._metrics.errors.labels("Conflict").inc()
         logger.info("decided anew: the cluster changed under %d decisions", len(batch.actions))
         self._most = max(1, self._most // 2)

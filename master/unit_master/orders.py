@@ -140,6 +140,7 @@ class Orders:
                     logger.info("ordered %s of %s", order, view.machine_name(machine))
                 return result.revision if ops else view.revision
             await self._cache.wait_for(result.revision, CATCH_UP_S)
+        self._cache.list_soon()  # perhaps an event never came, and this master's view is wrong until it is listed
         raise Refused(f"cannot {order} {wanted}: it changes all the time", hint="try again")
 
     async def warm(self, wish: WarmOrder) -> int:

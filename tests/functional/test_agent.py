@@ -200,6 +200,32 @@ def test_a_start_that_hangs_is_cancelled_and_stopped_when_the_unit_is_ordered_go
     story(tell)
 
 
+def test_two_newer_orders_may_come_while_a_start_takes_its_time_to_be_cancelled() -> None:
+    """The second one once ended the agent: it moved a deadline that was over."""
+
+    class SlowToCancel(FakeDriver):
+        async def start(self, order: Order) -> Copy:
+            try:
+                return await super().start(order)
+            except asyncio.CancelledError:
+                await asyncio.sleep(1.0)
+                raise
+
+    async def tell(world: World) -> None:
+        world.driver_type = SlowToCancel
+        world.host.usual = Behaviour(start_s=5.0)
+        async with world.agent():
+            await world.place("a.service")
+            await world.becomes("a.service", CopyPhase.STARTING)
+            await world.place("a.service", restart=1)
+            await asyncio.sleep(0.3)
+            await world.place("a.service", restart=2)
+            await world.becomes("a.service", CopyPhase.RUNNING, 30.0)
+            assert world.host.copies["a.service"].restart == 2
+
+    story(tell)
+
+
 def test_a_stop_is_never_cancelled_and_the_newer_order_follows_it() -> None:
     async def tell(world: World) -> None:
         world.host.behaviours["a.service"] = Behaviour(stop_s=20)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, cast
 
 import pytest
 
 from harness.api import Api, an_api, becomes
 from harness.builders import a_machine, a_unit
+from harness.virtual_time import run_virtual
 from unit_master.cache import Cache
 from unitfleet import keys
+from unitfleet.errors import StoreUnavailable
 from unitfleet.memory import MemoryStore
 from unitfleet.model import TargetState
-from unitfleet.store import Store
+from unitfleet.store import Batch, Listing, Store
 
 
 @pytest.fixture
@@ -67,6 +69,37 @@ class Replaced:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.present, name)
+
+
+class Failing(MemoryStore):
+    """A store that can be listed once, and then fails."""
+
+    lists = 0
+
+    async def list(self, prefix: str, *, revision: int = 0) -> Listing:
+        self.lists += 1
+        if self.lists > 1:
+            raise StoreUnavailable("cannot list: the store fails")
+        return await super().list(prefix, revision=revision)
+
+    async def watch(self, prefix: str, *, start_revision: int) -> AsyncGenerator[Batch, None]:
+        await asyncio.sleep(0.1)
+        raise StoreUnavailable("cannot watch: the store fails")
+        yield
+
+
+def test_who_waits_for_a_revision_while_nothing_is_watched_is_told_that_the_store_is_away() -> None:
+    """To bring the next list forward moved a deadline that was over: an error that nobody expected."""
+
+    async def story() -> None:
+        cache = Cache(Failing())
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(cache.run())
+            with pytest.raises(StoreUnavailable):
+                await cache.wait_for(10, 20.0)
+            following.cancel()
+
+    run_virtual(story(), limit_s=100)
 
 
 async def test_a_store_that_was_restored_is_taken_as_it_is() -> None:

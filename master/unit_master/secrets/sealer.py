@@ -65,14 +65,16 @@ class Sealer:
         try:
             planned = plan_sealed(view, self._public())
             for batch in _batches(planned):
-                await self._write(batch)
+                if not await self._write(batch):
+                    self._cache.list_soon()  # not as it was seen: perhaps an event of it never came
+                    return RETRY_S
         except StoreError as error:
             logger.warning("could not seal secrets for machines: %s", error)
             return RETRY_S
         self._looked = True
         return 0.0 if planned else None  # what changed meanwhile is planned anew
 
-    async def _write(self, batch: Sequence[Seal | Unseal]) -> None:
+    async def _write(self, batch: Sequence[Seal | Unseal]) -> bool:
         view = self._cache.view
         compares: list[Compare] = [*self._term.guard()]
         ops: list[Op] = []
@@ -92,6 +94,7 @@ class Sealer:
         await self._cache.wait_for(result.revision, CATCH_UP_S)
         if result.succeeded:
             self._log(batch)
+        return result.succeeded
 
     def _sealed(self, one: Seal) -> Sealed:
         secret = one.secret
