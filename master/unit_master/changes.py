@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from unit_master.answers import error_body
 from unit_master.cache import Cache
+from unit_master.lagging import read_on
 from unit_master.wishes import Conflict, Moment, Standing, Write, decide, digest_of, standing
 from unitfleet import codec, keys
 from unitfleet.api import Change, Changed, Result
@@ -27,8 +28,8 @@ from unitfleet.errors import (
     StoreUnavailable,
     UnitfleetError,
 )
-from unitfleet.model import Unit
-from unitfleet.store import Op, Put, Store, unchanged
+from unitfleet.model import TargetState, Unit
+from unitfleet.store import KeyValue, Op, Put, Store, unchanged
 
 logger = logging.getLogger(__name__)
 
@@ -161,35 +162,25 @@ class _Call:
                     if done:
                         self._note(draft)
                     else:
-                        await self._alone(draft.index)
+                        await self._alone(draft.index, draft.revision if len(batch) == 1 else None)
             except StoreError as error:
                 self._fail(batch, error)
 
-    async def _alone(self, index: int) -> None:
-        """Carry out one wish on what stands in the store at this moment."""
+    async def _alone(self, index: int, refuted: int | None) -> None:
+        """Carry out one wish on what stands in the store at this moment: not what stood at revision `refuted`."""
         change = self._changes[index]
         for _ in range(TRIES):
-            drafted = self._draft(index, change, await self._read(change.name))
+            (kv,) = await read_on(self._store, [keys.unit(change.name)], [refuted])
+            drafted = self._draft(index, change, _standing(change.name, kv))
             if isinstance(drafted, Result):
                 self.results[index] = drafted
                 return
             if drafted.write is None or await self._commit([drafted]):
                 self._note(drafted)
                 return
+            refuted = drafted.revision
         busy = Conflict(f"cannot change {change.name}: others change it all the time", hint="try again")
         self.results[index] = Result(name=change.name, error=error_body(busy))
-
-    async def _read(self, name: str) -> Standing:
-        kv = await self._store.get(keys.unit(name))
-        if kv is None:
-            return Standing(None, 0)
-        try:
-            unit = codec.decode(kv.value, Unit, kv.key)
-            if unit.name != name:
-                raise BadRecord(f"cannot read {kv.key}: its content is that of {unit.name}")
-            return Standing(unit, kv.mod_revision)
-        except BadRecord as error:
-            return Standing(None, kv.mod_revision, error.message)
 
     async def _commit(self, batch: Sequence[_Draft]) -> bool:
         """Write a batch if all of its records are as they were; say whether they were."""
@@ -229,11 +220,14 @@ class _Call:
 
     async def _wrote_before(self, batch: Sequence[_Draft]) -> int:
         """Return the revision at which a write whose answer was lost stands, 0 if another was quicker."""
-        for draft in batch:
-            if draft.write is not None:  # one of a transaction's writes: all of them happened, or none
-                kv = await self._store.get(keys.unit(draft.name))
-                return kv.mod_revision if kv and kv.value == codec.encode(draft.write.unit) else 0
-        return 0
+        names = [keys.unit(draft.name) for draft in batch]
+        records = await read_on(self._store, names, [draft.revision for draft in batch])
+        for draft, kv in zip(batch, records, strict=True):
+            # one of a transaction's writes tells: all of them happened, or none
+            if draft.write is None or (kv is None and draft.write.unit.target is TargetState.DESTROYED):
+                continue  # destroyed, and gone already
+            return kv.mod_revision if kv and kv.value == codec.encode(draft.write.unit) else 0
+        return (await self._store.list(names[0])).revision if any(draft.write for draft in batch) else 0
 
     def _note(self, draft: _Draft) -> None:
         self.results[draft.index] = draft.result
@@ -245,6 +239,18 @@ class _Call:
         self.failure = error
         for draft in batch:
             self.results.setdefault(draft.index, Result(name=draft.name, error=error_body(error)))
+
+
+def _standing(name: str, kv: KeyValue | None) -> Standing:
+    if kv is None:
+        return Standing(None, 0)
+    try:
+        unit = codec.decode(kv.value, Unit, kv.key)
+        if unit.name != name:
+            raise BadRecord(f"cannot read {kv.key}: its content is that of {unit.name}")
+        return Standing(unit, kv.mod_revision)
+    except BadRecord as error:
+        return Standing(None, kv.mod_revision, error.message)
 
 
 def _turns(changes: Sequence[Change]) -> Iterator[list[int]]:

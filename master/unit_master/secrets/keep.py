@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable
 
 from unit_master.cache import Cache
+from unit_master.lagging import read_on
 from unit_master.secrets.plan import foreign
 from unitfleet import codec, keys
 from unitfleet.accessapi import SecretOrder, SecretSet
@@ -45,8 +46,9 @@ class Secrets:
             )
         self._refuse_other_key(name)
         key = keys.secret(name)
+        refuted: int | None = None
         for _ in range(TRIES):
-            kv = await self._store.get(key)
+            (kv,) = await read_on(self._store, [key], [refuted])
             held = _read(kv.value, key) if kv is not None else None
             if kv is not None and held is not None and self._is(held, value):
                 return SecretSet(rev=kv.mod_revision, name=name, version=held.version, changed=False)
@@ -61,6 +63,7 @@ class Secrets:
                 logger.info("set secret %s, version %d, for %s", name, secret.version, by)
                 await self._cache.wait_for(result.revision, CATCH_UP_S)
                 return SecretSet(rev=result.revision, name=name, version=secret.version, changed=True)
+            refuted = kv.mod_revision if kv else 0
         raise Refused(f"cannot set secret {name}: others change it all the time", hint="try again")
 
     async def remove(self, name: str) -> int:
