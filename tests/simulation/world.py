@@ -13,11 +13,13 @@ from collections.abc import AsyncIterator, Awaitable
 
 from simulation.witness import UPLINK, Witness
 from unit_agent.agent import Agent
+from unit_agent.driver import Driver
 from unit_agent.drivers.fake import Behaviour, FakeDriver, FakeHost
 from unit_agent.local_copy import MemoryCopy
 from unit_agent.machine import Facts
+from unit_agent.secrets.delivery import Delivery, NoDelivery
 from unit_agent.timings import TIMINGS
-from unit_master.cache import Cache
+from unit_master.cache import RELIST_S, Cache
 from unit_master.changes import Changer
 from unit_master.leader import Leader
 from unit_master.orders import MachineOrder, Orders
@@ -28,6 +30,7 @@ from unitfleet.errors import UnitfleetError
 from unitfleet.memory import MemoryStore
 from unitfleet.model import BrakeOrder, Capacity, Cluster, TargetState
 from unitfleet.profiles import Profile
+from unitfleet.sealing import public_key
 from unitfleet.store import Put
 
 TEXT = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/ad\nRestart=always\nRestartSec=0.2\n[X-Fleet]\n"
@@ -57,6 +60,9 @@ class SimMachine:
             start_s=dice.choice((0.0, 0.1, 1.0)),
             stop_s=dice.choice((0.0, 0.3)),
         )
+        self.timings = TIMINGS[Profile.FAST]
+        self.private_key = ""
+        self.delivery: Delivery = NoDelivery()
         self._local = MemoryCopy()
         self._admin = admin
         self._dice = dice
@@ -64,6 +70,10 @@ class SimMachine:
         self.store = admin.client(name)
         self._task: asyncio.Task[None] | None = None
         self.up = False
+
+    def drivers(self) -> list[Driver]:
+        """Return the drivers that the next agent is given."""
+        return [FakeDriver(self.host, "process")]
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Start the agent."""
@@ -74,6 +84,7 @@ class SimMachine:
             fingerprint=self.name,
             metadata={"zone": f"z{int(self.name[1:]) % 2}"},
             capacity=Capacity(cpu=4, memory=8 << 30, egress=UPLINK),
+            public_key=public_key(self.private_key) if self.private_key else "",
         )
         cut = self.store.link.is_cut
         self.store = self._admin.client(self.name)
@@ -81,12 +92,14 @@ class SimMachine:
             self.store.link.cut()
         agent = Agent(
             self.store,
-            [FakeDriver(self.host, "process")],
+            self.drivers(),
             facts,
             self._local,
             now=now,
             rng=random.Random(self._dice.getrandbits(32)),
-            timings=TIMINGS[Profile.FAST],
+            timings=self.timings,
+            private_key=self.private_key,
+            delivery=self.delivery,
         )
         self._task = tasks.create_task(_until_killed(agent.run()), name=f"agent {self.name}")
         self.up = True
@@ -111,6 +124,8 @@ class SimMaster:
 
     def __init__(self, name: str, admin: MemoryStore, dice: random.Random) -> None:
         self.name = name
+        self.relist_s = RELIST_S
+        self.secrets_key = ""
         self._admin = admin
         self._dice = dice
         self.store = admin.client(name)
@@ -135,12 +150,12 @@ class SimMaster:
         self._task = None
 
     async def _run(self, store: MemoryStore) -> None:
-        cache = Cache(store)
+        cache = Cache(store, relist_s=self.relist_s)
         rng = random.Random(self._dice.getrandbits(32))
         election = Election(store, self.name, (), now=now, rng=rng)
 
         async def lead(term: Term) -> None:
-            await Leader(store, cache, term, now=now, grace_s=GRACE_S).run()
+            await Leader(store, cache, term, now=now, grace_s=GRACE_S, secrets_key=self.secrets_key).run()
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(cache.run(), name="cache")
@@ -155,10 +170,10 @@ async def _until_killed(work: Awaitable[None]) -> None:
 class World:
     """The cluster, its user, and its misfortunes."""
 
-    def __init__(self, seed: int, machines: int = 4, masters: int = 2) -> None:
+    def __init__(self, seed: int, machines: int = 4, masters: int = 2, admin: MemoryStore | None = None) -> None:
         self.dice = random.Random(seed)
-        self.admin = MemoryStore()
-        self.machines = {f"m{n}": SimMachine(f"m{n}", self.admin, self.dice) for n in range(1, machines + 1)}
+        self.admin = admin or MemoryStore()
+        self.machines = {f"m{n}": self.machine(f"m{n}") for n in range(1, machines + 1)}
         self.masters = {
             f"master{n}": SimMaster(f"master{n}", self.admin, self.dice) for n in range(1, masters + 1)
         }
@@ -169,6 +184,10 @@ class World:
         self._changer: Changer
         self._orders: Orders
         self.cache: Cache
+
+    def machine(self, name: str) -> SimMachine:
+        """Make a machine of this world."""
+        return SimMachine(name, self.admin, self.dice)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -1,0 +1,80 @@
+"""Run each story again with one trouble at one point, for every point: the promises hold, and the end is the same.
+
+points = recorded("start")
+hold("start", Perturbation(points[0], Moment.AFTER, Trouble.CRASH))
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from enum import Enum
+
+from harness.virtual_time import run_virtual
+from simulation.crash_stories import STORIES
+from simulation.crash_world import API, CrashWorld
+from simulation.taps import Moment, Perturbation, Point, Trouble
+
+LIMIT_S = 1200.0
+
+
+class Role(Enum):
+    """Whose points they are."""
+
+    LEADER = "leader"
+    AGENT = "agent"
+    DRIVER = "driver"
+    API = "api"
+
+    @staticmethod
+    def of(point: Point) -> Role:
+        """Return whose a point is."""
+        if point.of_driver:
+            return Role.DRIVER
+        if point.process == API:
+            return Role.API
+        return Role.LEADER if point.process.startswith("master") else Role.AGENT
+
+
+@functools.cache
+def recorded(story: str) -> tuple[Point, ...]:
+    """Return every point of a story, as it goes by itself."""
+    world = CrashWorld()
+    run_virtual(_tell(world, story), limit_s=LIMIT_S)
+    return tuple(world.tap.points)
+
+
+def perturbations(story: str, role: Role, trouble: Trouble) -> Iterator[Perturbation]:
+    """Iterate over all that is done to a role's points in a story, in their order."""
+    for point in recorded(story):
+        if Role.of(point) is role:
+            for moment in Moment:
+                yield Perturbation(point, moment, trouble)
+
+
+def hold(story: str, perturbation: Perturbation) -> None:
+    """Tell the story with one trouble in it; raises AssertionError with all that happened if a promise broke."""
+    world = CrashWorld(perturbation)
+    try:
+        run_virtual(_tell(world, story), limit_s=LIMIT_S)
+        assert world.tap.hit, "the story never came to this point"
+    except BaseException as error:
+        told = "\n".join([*world.trace, *world.witness.violations])
+        raise AssertionError(f"{story}: {perturbation}: {error!r}\n{told}") from error
+
+
+async def _tell(world: CrashWorld, story: str) -> None:
+    told = STORIES[story]
+    async with world.running():
+        await told.first(world)
+        world.tap.recording = True
+        await told.then(world)
+        await world.rest()
+        world.tap.recording = False
+    broken = [each for each in world.witness.violations if not _is_meant(world, each)] + world.effects
+    assert not broken, "; ".join(broken)
+
+
+def _is_meant(world: CrashWorld, violation: str) -> bool:
+    """Whether the witness saw a unit end that was to end by itself."""
+    return any(f"P7: {unit} was stopped on " in violation for unit in world.ends_by_itself)
