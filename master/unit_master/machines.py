@@ -18,6 +18,9 @@ from unit_master.view import ClusterView
 from unitfleet.model import Capacity, MachineStatus, RosterEntry, Wanted
 
 STRICT_MARGIN_S = 0.5
+SOON_S = 0.001
+"""To look again sooner is to look without rest: a wait that is lost in rounding never ends."""
+
 STRICT_DRIFT = 1.005
 
 
@@ -87,7 +90,8 @@ def plan_machines(view: ClusterView, clocks: Clocks) -> MachinePlan:
         if remaining <= 0:
             actions.append(Lose(machine, reason, live, wait.fence_revision))
         else:
-            again = min(remaining, again if again is not None else remaining)
+            wait_s = max(remaining, SOON_S)
+            again = min(wait_s, again if again is not None else wait_s)
     if state.again_s is not None:
         again = min(state.again_s, again if again is not None else state.again_s)
     return MachinePlan(tuple(actions), state, tuple(begin), again)
