@@ -177,6 +177,37 @@ async def warm(world: CrashWorld) -> None:
     await world.command(keys.BRAKE, lambda api: api.orders.brake(BrakeOrder.AUTO))
 
 
+STRICT = "x.service"
+
+
+async def strictly(world: CrashWorld) -> None:
+    world.strict.add(STRICT)
+    await world.ask(launched(STRICT, text("Singleton=strict\n")))
+    await world.until("it runs", lambda: world.runs(STRICT))
+
+
+async def strictly_running(world: CrashWorld) -> None:
+    """A strict unit runs already."""
+    await joined(world)
+    await strictly(world)
+    await world.rest()
+
+
+async def strict_restart_and_drain(world: CrashWorld) -> None:
+    (machine,) = world.runs(STRICT)
+    await world.ask(Change(name=STRICT, restart=True))
+    await world.until("it was restarted", lambda: newest_restart(world) == 1)
+    await order(world, machine, MachineOrder.DRAIN)
+    await world.until("it moves away", lambda: world.runs(STRICT) not in ([], [machine]))
+
+
+async def strict_loss(world: CrashWorld) -> None:
+    (machine,) = world.runs(STRICT)
+    await world.power_off(machine)
+    await world.until("it runs elsewhere", lambda: world.runs(STRICT))
+    world.boot(machine)
+
+
 STORIES: dict[str, Told] = {
     "boot": Told(nothing, joined),
     "start": Told(joined, start),
@@ -196,6 +227,9 @@ STORIES: dict[str, Told] = {
     "closed": Told(joined, closed),
     "secrets": Told(joined, secrets),
     "warm": Told(joined, warm),
+    "strict start": Told(joined, strictly),
+    "strict restart and drain": Told(strictly_running, strict_restart_and_drain),
+    "strict loss and return": Told(strictly_running, strict_loss),
 }
 
 
@@ -215,6 +249,12 @@ def deliveries_of(world: CrashWorld, machine: str) -> dict[str, dict[str, bytes]
     delivery = world.machines[machine].delivery
     assert isinstance(delivery, SimDelivery)
     return delivery.given
+
+
+def newest_restart(world: CrashWorld) -> int:
+    """Return the restart number of the strict unit's copies that run."""
+    held = (machine.host.copies.get(STRICT) for machine in world.machines.values())
+    return max((copy.restart for copy in held if copy is not None and copy.pid), default=0)
 
 
 def guaranteed(world: CrashWorld) -> int:

@@ -11,11 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from simulation.taps import Life, Perturbation, Tap, TapDriver, TapStore
+from simulation.taps import Life, Tap, TapDriver, TapStore
 from simulation.test_promises import settled
+from simulation.witness import LOOK_S
 from simulation.world import TEXT, UNITS, SimMachine, SimMaster, World, now
 from unit_agent.driver import Driver, Order
 from unit_agent.drivers.fake import Behaviour, FakeDriver, FakeHost
+from unit_agent.strict.deadlines import Deadlines
+from unit_agent.strict.fake import FakeRegister
 from unit_master.cache import Cache
 from unit_master.changes import Changer
 from unit_master.orders import Orders
@@ -144,6 +147,8 @@ class CrashMachine(SimMachine):
         self.timings = replace(self.timings, relist_s=RELIST_S, verify_s=RELIST_S, look_s=RELIST_S)
         self.private_key = f"{int(name[1:]):02x}" * 32
         self.delivery: SimDelivery = SimDelivery()
+        deadlines = Deadlines(self.timings.ttl_s, asyncio.get_running_loop().time)
+        self.register: FakeRegister = FakeRegister(self.host, deadlines)
 
     def drivers(self) -> list[Driver]:
         containers = FakeDriver(FakeHost(now), "docker")  # holds nothing: it makes this a machine with a warm set
@@ -153,13 +158,14 @@ class CrashMachine(SimMachine):
 class CrashWorld(World):
     """Three machines, two masters and an API. The processes named in `off` stay down, whatever died before."""
 
-    def __init__(self, perturbation: Perturbation | None = None) -> None:
-        self.tap = Tap(perturbation)
+    def __init__(self, tap: Tap) -> None:
+        self.tap = tap
         self.off: set[str] = set()
         self.killed = False
         self.dying = 0
         self.over = False
         self.ends_by_itself: set[str] = set()
+        self.strict: set[str] = set()
         self.effects: list[str] = []  # of commands, where they were not as they should be
         admin = TapStore(self.tap, Life("desk"))
         super().__init__(1, machines=3, admin=admin)
@@ -176,11 +182,16 @@ class CrashWorld(World):
     async def running(self) -> AsyncIterator[None]:
         async with super().running():
             self.api.start(self._tasks)
+            machines = [machine for machine in self.machines.values() if isinstance(machine, CrashMachine)]
+            watches = [self._tasks.create_task(machine.register.watch()) for machine in machines]
+            watches.append(self._tasks.create_task(self._count_strict_copies()))
             try:
                 yield
             finally:
                 self.over = True
                 await self.api.kill()
+                for watch in watches:
+                    watch.cancel()
 
     # ------------------------------------------------------------------ deaths
 
@@ -199,6 +210,14 @@ class CrashWorld(World):
             self.say(f"{process} starts again")
             part.start(self._tasks)
 
+    async def _count_strict_copies(self) -> None:
+        """P4: a strict unit never has two copies, not even for a moment."""
+        while True:
+            for unit in self.strict:
+                if len(places := self.runs(unit)) > 1:
+                    self.effects.append(f"P4: strict {unit} runs on {places}")
+            await asyncio.sleep(LOOK_S)
+
     def _part(self, process: str) -> SimMachine | SimMaster | SimApi:
         if process == API:
             return self.api
@@ -209,7 +228,10 @@ class CrashWorld(World):
         self.say(f"{name} loses power")
         self.off.add(name)
         self.witness.power_fails(name)
-        await self.machines[name].power_off()
+        machine = self.machines[name]
+        await machine.power_off()
+        if isinstance(machine, CrashMachine):
+            machine.register.reboot()
 
     def boot(self, name: str) -> None:
         """Give it its power back."""

@@ -43,7 +43,7 @@ class Trouble(Enum):
     """What happens to the process there."""
 
     CRASH = "crash"  # it is killed, and starts again
-    STALE = "stale view"  # what it reads next is as it was before the call, for `STALE_S`
+    STALE = "stale view"  # for `STALE_S` it reads the store as it was before the call; a driver's lists come late
     MISSED = "missed event"  # the next event that it would hear never comes
 
 
@@ -59,6 +59,11 @@ class Point:
     def of_driver(self) -> bool:
         """Whether it is a call of a driver, not a write to the store."""
         return self.call.startswith(DRIVER)
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether it changes anything outside."""
+        return self.call != f"{DRIVER} list"
 
     def __str__(self) -> str:
         return f"{self.process} {self.call} #{self.number}"
@@ -84,8 +89,7 @@ class Life:
         self.dead = False
         self.stale_until = 0.0
         self.stale_revision = 0
-        self.copies_until = 0.0
-        self.copies: list[Copy] = []
+        self.late_until = 0.0
         self.misses = 0  # 1: the next event that it hears of the store
         self.missed_revision = 0
         self.misses_copy = False  # the next event of its driver
@@ -96,9 +100,9 @@ class Life:
         return asyncio.get_running_loop().time() < self.stale_until
 
     @property
-    def lists_stale(self) -> bool:
-        """Whether its driver lists what was."""
-        return asyncio.get_running_loop().time() < self.copies_until
+    def lists_late(self) -> bool:
+        """Whether its driver takes so long to list its copies that others come and go meanwhile."""
+        return asyncio.get_running_loop().time() < self.late_until
 
     async def end(self) -> None:
         """Die: for whoever calls, nothing comes any more."""
@@ -244,7 +248,9 @@ class TapDriver(FakeDriver):
     async def list(self) -> Sequence[Copy]:
         async def look() -> Sequence[Copy]:
             seen = await super(TapDriver, self).list()
-            return self._life.copies if self._life.lists_stale else seen
+            if self._life.lists_late:
+                await asyncio.sleep(STALE_S)  # what was when it was asked, not what is
+            return seen
 
         return await self._do("list", look)
 
@@ -277,5 +283,4 @@ class TapDriver(FakeDriver):
         )
 
     def _become_stale(self) -> None:
-        self._life.copies_until = asyncio.get_running_loop().time() + STALE_S
-        self._life.copies = list(self._host.copies.values())
+        self._life.late_until = asyncio.get_running_loop().time() + STALE_S

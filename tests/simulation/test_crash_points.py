@@ -26,7 +26,6 @@ ELSEWHERE = {
     "identities": "tests/functional/test_identities.py",
     "protection": "tests/functional/test_etcd_protecting.py",
     "images": "a duty's, which pulls in real time: tests/lab",
-    "fence": "written by agents with strict units alone",
 }
 """Kinds of keys without a point, and who holds them."""
 
@@ -80,7 +79,7 @@ def test_every_driver_call_of_an_agent_may_be_its_last(story: str) -> None:
 
 
 @stories
-def test_a_driver_may_list_what_was_after_every_call(story: str) -> None:
+def test_a_driver_may_take_long_to_list_what_was_after_every_call(story: str) -> None:
     hold_all(story, Role.DRIVER, Trouble.STALE)
 
 

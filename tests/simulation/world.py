@@ -18,6 +18,8 @@ from unit_agent.drivers.fake import Behaviour, FakeDriver, FakeHost
 from unit_agent.local_copy import MemoryCopy
 from unit_agent.machine import Facts
 from unit_agent.secrets.delivery import Delivery, NoDelivery
+from unit_agent.strict.deadlines import Deadlines
+from unit_agent.strict.register import NoRegister, Register
 from unit_agent.timings import TIMINGS
 from unit_master.cache import RELIST_S, Cache
 from unit_master.changes import Changer
@@ -63,6 +65,7 @@ class SimMachine:
         self.timings = TIMINGS[Profile.FAST]
         self.private_key = ""
         self.delivery: Delivery = NoDelivery()
+        self.register: Register = NoRegister()
         self._local = MemoryCopy()
         self._admin = admin
         self._dice = dice
@@ -100,6 +103,8 @@ class SimMachine:
             timings=self.timings,
             private_key=self.private_key,
             delivery=self.delivery,
+            deadlines=Deadlines(self.timings.ttl_s, asyncio.get_running_loop().time),
+            register=self.register,
         )
         self._task = tasks.create_task(_until_killed(agent.run()), name=f"agent {self.name}")
         self.up = True
