@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from harness.effort import examples
 from harness.etcd import EtcdCluster
 from harness.watching import take_until
-from unitfleet.errors import StoreError
+from unitfleet.errors import LeaseLost, StoreError
 from unitfleet.etcd.store import EtcdStore
 from unitfleet.memory import MemoryStore
 from unitfleet.store import Compare, Delete, Event, KeyValue, Op, Put, Store, Target
@@ -51,18 +52,24 @@ steps = st.one_of(
     st.tuples(st.just("compact"), ages),
     st.tuples(st.just("revoke"), st.integers(1, 2)),
     st.tuples(st.just("renew"), st.integers(1, 2)),
+    st.tuples(st.just("watch"), st.sampled_from(("", "a", "a/", "a/1", "b", "c")), ages),
+    st.just("another client"),
 )
 
 
 class Player:
     """Plays a program on a store under a prefix, and tells what it saw as if the store had been new.
 
-    Revisions are told from `base`, the store's revision at the start; leases 1 and 2 are the program's.
+    Revisions are told from `base`, the store's revision at the start; leases 1 and 2 are the program's. Several
+    clients take turns, and each watch is of the client that was at work when it began.
     """
 
-    def __init__(self, store: Store, prefix: str) -> None:
-        self._store = store
+    def __init__(self, clients: Sequence[Store], prefix: str, ttl_s: float = 600) -> None:
+        self._clients = itertools.cycle(clients)
+        self._store = next(self._clients)
         self._prefix = prefix
+        self._ttl_s = ttl_s
+        self._watches: list[tuple[Store, str, int]] = []
         self._base = 0
         self._leases: dict[int, int] = {0: 0}
 
@@ -70,7 +77,7 @@ class Player:
         """Return what every step answered, and then what a watch from the start tells."""
         self._base = (await self._store.list(self._prefix)).revision
         for name in (1, 2):
-            self._leases[name] = (await self._store.grant(600)).id
+            self._leases[name] = (await self._store.grant(self._ttl_s)).id
         told: list[object] = []
         for step in program:
             try:
@@ -80,7 +87,29 @@ class Player:
         last = await self._store.put(self._prefix + "last", b"")
         told.append(last - self._base)
         starts = (self._base + 1, min(self._base + 3, last))
-        return told + await asyncio.gather(*(self._watched(start, last) for start in starts))
+        watches = [(self._store, self._prefix, start, last) for start in starts]
+        for store, under, start in self._watches[:4]:
+            # a key of its own ends each watch: the prefix itself, or that is the key
+            end = await store.put(self._prefix + under, b"")
+            watches.append((store, self._prefix + under, min(start, end), end))
+        return told + await asyncio.gather(*(self._watched(*watch) for watch in watches))
+
+    async def outlive_leases(self) -> object:
+        """Return which keys are left once the program's leases have run out, and which went at one revision."""
+        for name in (1, 2):
+            with contextlib.suppress(LeaseLost):
+                await self._store.put(f"{self._prefix}leased/{name}", b"", self._leases[name])
+        async with asyncio.timeout(20):
+            while (await self._store.list(self._prefix + "leased/")).items:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        last = await self._store.put(self._prefix + "over", b"")
+        left = [kv.key.removeprefix(self._prefix) for kv in (await self._store.list(self._prefix)).items]
+        batches = await take_until(self._store, self._prefix, self._base + 1, last)
+        went = {
+            frozenset(e.kv.key.removeprefix(self._prefix) for e in batch.events if not e.kv.value)
+            for batch in batches
+        }
+        return left, went
 
     async def _step(self, step: object) -> object:
         match step:
@@ -88,6 +117,10 @@ class Player:
                 return await self._store.put(self._prefix + key, value, self._leases[lease]) - self._base
             case Delete(key):
                 return await self._store.delete(self._prefix + key) - self._base
+            case ("watch", str(under), int(age)):
+                self._watches.append((self._store, under, self._base + age if age else self._base + 1))
+            case "another client":
+                self._store = next(self._clients)
             case ("list", str(under), int(age)):
                 revision = self._base + age if age else 0
                 listing = await self._store.list(self._prefix + under, revision=revision)
@@ -110,9 +143,9 @@ class Player:
                 return result.succeeded, result.revision - self._base
         return None
 
-    async def _watched(self, start: int, last: int) -> object:
+    async def _watched(self, store: Store, prefix: str, start: int, last: int) -> object:
         try:
-            batches = await take_until(self._store, self._prefix, start, last)
+            batches = await take_until(store, prefix, start, last)
         except StoreError as error:
             return type(error).__name__
         return [
@@ -149,27 +182,68 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory, runner: asyncio.Runner) -> Iterator[EtcdStore]:
+def etcd(
+    tmp_path_factory: pytest.TempPathFactory, runner: asyncio.Runner
+) -> Iterator[tuple[EtcdStore, EtcdStore]]:
     path: Path = tmp_path_factory.mktemp("etcd")
     cluster = EtcdCluster(path)
     runner.run(cluster.__aenter__())
     try:
-        store = EtcdStore(cluster.endpoints, page_size=2)
-        yield store
-        runner.run(store.close())
+        clients = (EtcdStore(cluster.endpoints, page_size=2), EtcdStore(cluster.endpoints))
+        yield clients
+        for client in clients:
+            runner.run(client.close())
     finally:
         runner.run(cluster.__aexit__(None, None, None))
 
 
-@settings(max_examples=examples(70, 30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200, 30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(program=st.lists(steps, max_size=15))
 def test_memory_and_etcd_answer_every_program_alike(
-    program: list[object], etcd: EtcdStore, runner: asyncio.Runner
+    program: list[object], etcd: tuple[EtcdStore, EtcdStore], runner: asyncio.Runner
 ) -> None:
     async def play_both() -> tuple[list[object], list[object]]:
         memory = MemoryStore()
         prefix = f"/{next(_numbers)}/"
-        return await Player(memory, prefix).play(program), await Player(etcd, prefix).play(program)
+        in_memory = await Player((memory, memory.client("other")), prefix).play(program)
+        return in_memory, await Player(etcd, prefix).play(program)
 
     in_memory, in_etcd = runner.run(play_both())
     assert in_memory == in_etcd
+
+
+leased = st.lists(
+    st.one_of(
+        st.builds(Put, keys, st.just(b"x"), leases),
+        st.builds(Delete, keys),
+        st.tuples(st.sampled_from(("revoke", "renew")), st.integers(1, 2)),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=examples(5, 1), deadline=None, phases=(Phase.generate,))
+@given(programs=st.lists(leased, min_size=8, max_size=8))
+def test_leases_run_out_in_memory_as_in_etcd(
+    programs: list[list[object]], etcd: tuple[EtcdStore, EtcdStore], runner: asyncio.Runner
+) -> None:
+    """Eight programs side by side, for leases take their time: revisions are not compared."""
+
+    async def outlived(clients: Sequence[Store], prefix: str, program: list[object]) -> object:
+        player = Player(clients, prefix, ttl_s=2)
+        await player.play(program)
+        return await player.outlive_leases()
+
+    async def play_all() -> list[tuple[object, object]]:
+        memory, number = MemoryStore(), next(_numbers)
+        both = [
+            asyncio.gather(
+                outlived((memory,), f"/{number}/{place}/", program),
+                outlived(etcd, f"/{number}/{place}/", program),
+            )
+            for place, program in enumerate(programs)
+        ]
+        return [(mine, theirs) for mine, theirs in await asyncio.gather(*both)]
+
+    for program, (in_memory, in_etcd) in zip(programs, runner.run(play_all()), strict=True):
+        assert in_memory == in_etcd, program

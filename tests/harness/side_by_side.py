@@ -42,6 +42,7 @@ LONGEST = (
     "test_demo.py",
     "test_agent_failures.py",
     "test_promises.py",
+    "test_crash_points.py",
     "test_central_search.py",
     "test_process_limits.py",
     "test_unitctl.py",

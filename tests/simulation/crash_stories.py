@@ -181,7 +181,7 @@ STRICT = "x.service"
 
 
 async def strictly(world: CrashWorld) -> None:
-    world.strict.add(STRICT)
+    world.guard(STRICT)
     await world.ask(launched(STRICT, text("Singleton=strict\n")))
     await world.until("it runs", lambda: world.runs(STRICT))
 

@@ -165,7 +165,8 @@ class CrashWorld(World):
         self.dying = 0
         self.over = False
         self.ends_by_itself: set[str] = set()
-        self.strict: set[str] = set()
+        self.strict = ""
+        self._watches: list[asyncio.Task[None]] = []
         self.effects: list[str] = []  # of commands, where they were not as they should be
         admin = TapStore(self.tap, Life("desk"))
         super().__init__(1, machines=3, admin=admin)
@@ -182,15 +183,12 @@ class CrashWorld(World):
     async def running(self) -> AsyncIterator[None]:
         async with super().running():
             self.api.start(self._tasks)
-            machines = [machine for machine in self.machines.values() if isinstance(machine, CrashMachine)]
-            watches = [self._tasks.create_task(machine.register.watch()) for machine in machines]
-            watches.append(self._tasks.create_task(self._count_strict_copies()))
             try:
                 yield
             finally:
                 self.over = True
                 await self.api.kill()
-                for watch in watches:
+                for watch in self._watches:
                     watch.cancel()
 
     # ------------------------------------------------------------------ deaths
@@ -210,12 +208,18 @@ class CrashWorld(World):
             self.say(f"{process} starts again")
             part.start(self._tasks)
 
-    async def _count_strict_copies(self) -> None:
+    def guard(self, unit: str) -> None:
+        """Have a warden on every host from now on, and hold this unit to one copy at a time."""
+        self.strict = unit
+        machines = [machine for machine in self.machines.values() if isinstance(machine, CrashMachine)]
+        self._watches = [self._tasks.create_task(machine.register.watch()) for machine in machines]
+        self._watches.append(self._tasks.create_task(self._count_copies(unit)))
+
+    async def _count_copies(self, unit: str) -> None:
         """P4: a strict unit never has two copies, not even for a moment."""
         while True:
-            for unit in self.strict:
-                if len(places := self.runs(unit)) > 1:
-                    self.effects.append(f"P4: strict {unit} runs on {places}")
+            if len(places := self.runs(unit)) > 1:
+                self.effects.append(f"P4: strict {unit} runs on {places}")
             await asyncio.sleep(LOOK_S)
 
     def _part(self, process: str) -> SimMachine | SimMaster | SimApi:
