@@ -186,7 +186,8 @@ class Driver(Protocol):
         """Run a command where the copy runs, as it does: its user, environment and directory, or its container.
 
         Returns the exit code and at most `MOST_OUTPUT` characters of what it wrote. What takes longer than
-        `timeout_s` is killed with all it started. Raises `DriverError` when it did not end or could not be run.
+        `timeout_s` is killed with all it started. Raises `DriverError` when it did not end or could not be run,
+        and for a copy that does not run.
         """
         ...
 

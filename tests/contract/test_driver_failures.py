@@ -134,6 +134,13 @@ async def test_a_command_says_how_it_ended_and_what_it_wrote(rig: DriverRig) -> 
         await driver.execute("nothing.service", ("/bin/true",), 5.0)
 
 
+async def test_no_command_is_run_for_a_copy_that_has_ended(rig: DriverRig) -> None:
+    driver = rig.driver()
+    await failed(rig, driver)
+    with pytest.raises(DriverError, match=UNIT):
+        await driver.execute(UNIT, ("/bin/sh", "-c", "true"), 5.0)
+
+
 async def test_a_command_that_hangs_or_floods_is_bounded_and_leaves_nothing(rig: DriverRig) -> None:
     if isinstance(rig, FakeRig):
         pytest.skip("a fake's commands end at once")

@@ -151,7 +151,10 @@ class ProcessDriver:
         self._tell(unit)
 
     async def execute(self, unit: str, words: Sequence[str], timeout_s: float) -> tuple[int, str]:
-        return await run_in_place(await self._here(unit, f"run {words[0]} for"), words, timeout_s)
+        directory = await self._here(unit, f"run {words[0]} for")
+        if not (await self._copy(directory)).executing:
+            raise DriverError(f"cannot run {words[0]} for {unit}: it does not run")
+        return await run_in_place(directory, words, timeout_s)
 
     async def fail(self, unit: str, why: str, *, again: bool) -> None:
         directory = await asyncio.to_thread(self._find, unit)
