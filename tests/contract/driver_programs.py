@@ -189,3 +189,11 @@ class Player:
         identity = (copy.unit, copy.spec, copy.incarnation, copy.epoch, copy.restart)
         processes = len(await self._rig.processes(copy.unit))
         return (*identity, copy.phase, copy.active, copy.sub, copy.restarts, copy.cause, bool(copy.pid), processes)
+
+
+def difference(one: list[object], other: list[object]) -> str:
+    """Return the first step at which two drivers differ, with what each of them showed, or ""."""
+    for mine, theirs in zip(one, other, strict=True):
+        if mine != theirs:
+            return f"{mine}\n{theirs}"
+    return ""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from contract.docker_rig import DockerRig
-from contract.driver_programs import Player, Step, programs
+from contract.driver_programs import Player, Step, difference, programs
 from contract.driver_rig import FakeRig
 from harness.effort import examples
 
@@ -49,4 +49,4 @@ def test_the_fake_and_docker_show_an_agent_the_same(
         return await Player(FakeRig(directory)).play(program), await Player(docker).play(program)
 
     fake, real = runner.run(play_both())
-    assert fake == real
+    assert not (told := difference(fake, real)), told
