@@ -71,10 +71,15 @@ programs = st.builds(lambda first, more: [first, *more], made, st.lists(steps, m
 
 
 class Player:
-    """Plays programs on a rig and tells what an agent would see, without what no two drivers share: times, ids."""
+    """Plays programs on a rig and tells what an agent would see, without what no two drivers share: times, ids.
 
-    def __init__(self, rig: DriverRig) -> None:
+    `forgets`: the next agent of one of the drivers counts the failures of a copy anew (Docker's has nowhere to keep
+    them), so there is none while a copy has failed.
+    """
+
+    def __init__(self, rig: DriverRig, *, forgets: bool = False) -> None:
         self._rig = rig
+        self._forgets = forgets
         self._driver: Driver = rig.driver()
         self._orders: dict[str, tuple[Order, Text]] = {}  # of the copies that are there
 
@@ -85,6 +90,7 @@ class Player:
             async with asyncio.timeout(DEADLINE_S):
                 outcome = await self._outcome(step)
                 told.append((step, outcome, await self._settled()))
+        await self._driver.close()
         return told
 
     async def _outcome(self, step: Step) -> str:
@@ -111,6 +117,9 @@ class Player:
             case "start":
                 await self._start(unit)
             case "stop":
+                copies = {copy.unit: copy for copy in await driver.list()}
+                if unit in copies and not copies[unit].executing:
+                    return "does not run"  # what an ended copy becomes by it, nobody asks: agents remove it
                 await driver.stop(unit)
             case "remove":
                 await driver.remove(unit)
@@ -126,6 +135,8 @@ class Player:
                 await self._rig.kill(unit)
                 await self._noticed(unit)
             case "new agent":
+                if self._forgets and any(copy.phase is CopyPhase.FAILED for copy in await driver.list()):
+                    return "later"
                 await driver.close()
                 self._driver = self._rig.driver()
         return "ok"

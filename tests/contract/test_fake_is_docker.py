@@ -46,7 +46,9 @@ def test_the_fake_and_docker_show_an_agent_the_same(
     directory: Path = tmp_path_factory.getbasetemp()
 
     async def play_both() -> tuple[list[object], list[object]]:
-        return await Player(FakeRig(directory)).play(program), await Player(docker).play(program)
+        return await Player(FakeRig(directory), forgets=True).play(program), await Player(
+            docker, forgets=True
+        ).play(program)
 
     fake, real = runner.run(play_both())
-    assert not (told := difference(fake, real)), told
+    assert not (told := difference(fake, real)), f"{told}\n{program}"

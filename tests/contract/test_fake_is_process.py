@@ -30,4 +30,4 @@ def test_the_fake_and_processes_show_an_agent_the_same(
             return await Player(FakeRig(directory)).play(program), await Player(processes).play(program)
 
     fake, real = asyncio.run(play_both())
-    assert not (told := difference(fake, real)), told
+    assert not (told := difference(fake, real)), f"{told}\n{program}"
