@@ -78,7 +78,8 @@ async def go(rig: Rig, witness: Witness, faults: Sequence[Fault], rng: random.Ra
     lost = witness.lost()
 
     def excused(copy: Copy) -> bool:
-        return any(fault.excuses(copy, lost) for fault in faults)
+        strict = rig.workload.shapes[copy.unit].strict
+        return any(fault.excuses(copy, lost) or (strict and fault.stops_strict(copy)) for fault in faults)
 
     verdict = witness.judge(excused)
     if len(faults) == 1 and faults[0].unnoticed() in lost:
