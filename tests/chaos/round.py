@@ -59,8 +59,13 @@ async def until_right(rig: Rig, witness: Witness, within_s: float) -> tuple[list
         await asyncio.sleep(ASK_S)
 
 
-async def go(rig: Rig, witness: Witness, faults: Sequence[Fault], rng: random.Random) -> Result:
-    """Let the faults happen to the rig, which is right, and judge what came of it."""
+async def go(
+    rig: Rig, witness: Witness, faults: Sequence[Fault], rng: random.Random, *, bound_s: float = 0.0
+) -> Result:
+    """Let the faults happen to the rig, which is right, and judge what came of it.
+
+    All has to be right again within `bound_s`; 0: within the longest of the faults' own bounds.
+    """
     witness.begin_round()
     rig.workload.begin_round()
     began = time.monotonic()
@@ -73,7 +78,7 @@ async def go(rig: Rig, witness: Witness, faults: Sequence[Fault], rng: random.Ra
             at = rng.uniform(0.0, max(over_s, 0.5))
             tasks.create_task(_after(at, lambda: rig.workload.command(rng)), name="command")
     ended_s = time.monotonic() - began
-    wrong, restarted = await until_right(rig, witness, max(fault.settles_s for fault in faults))
+    wrong, restarted = await until_right(rig, witness, bound_s or max(fault.settles_s for fault in faults))
     settled_s = time.monotonic() - began - STANDS_S if not wrong else -1.0
     lost = witness.lost()
 

@@ -92,6 +92,7 @@ class Kind:
     name: str
     what: str
     family: str
+    make: Callable[[str, float], Fault]  # of a target, and for how long
     draw: Callable[[random.Random], Fault]
     single: bool = False
 
@@ -111,13 +112,15 @@ def kind(
     choices = tuple(targets)
 
     def enter(cls: type[F]) -> type[F]:
-        def draw(rng: random.Random) -> Fault:
-            target = rng.choice(choices)
-            fault = cls(target, round(lasts(rng), 2))
+        def make(target: str, lasts_s: float) -> Fault:
+            fault = cls(target, lasts_s)
             fault.kind, fault.touches = name, frozenset(touches(target))
             return fault
 
-        KINDS[name] = Kind(name, (cls.__doc__ or "").split("\n")[0], cls.__module__, draw, single)
+        def draw(rng: random.Random) -> Fault:
+            return make(rng.choice(choices), round(lasts(rng), 2))
+
+        KINDS[name] = Kind(name, (cls.__doc__ or "").split("\n")[0], cls.__module__, make, draw, single)
         return cls
 
     return enter
