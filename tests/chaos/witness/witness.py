@@ -71,6 +71,8 @@ class Witness:
         self.processes.stop()
         for events in self._events:
             events.stop()
+        for events in self._events:
+            events.join()
 
     # ------------------------------------------------------------------ a round
 
