@@ -81,6 +81,7 @@ def line_of(
         "settled_s": result.settled_s,
         "moved": result.moved,
         "commands": result.commands,
+        "writes_per_s": result.writes_per_s,
         **({"restarted": result.restarted} if result.restarted else {}),
         "verdict": "held" if result.held else "violated",
         "violations": result.violations,

@@ -31,6 +31,7 @@ class Result:
     moved: list[str]
     commands: dict[str, int]
     restarted: list[str]  # daemons that ended by themselves
+    writes_per_s: float  # the most, over ten seconds
 
     @property
     def held(self) -> bool:
@@ -103,6 +104,7 @@ async def go(
             "unclear": answers.unclear,
         },
         restarted=restarted,
+        writes_per_s=round(witness.history.busiest, 1),
     )
 
 

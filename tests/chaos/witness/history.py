@@ -60,7 +60,7 @@ class StoreHistory:
         self.violations: list[tuple[float, str]] = []
         self.revision = 0
         self.written = 0
-        self.busiest = 0.0  # writes a second, over the window
+        self.busiest = 0.0  # writes a second, over the window, in this round
         self.missed = ""  # why a part of the history was not seen
 
     def start(self, revision: int = 1) -> None:
@@ -99,6 +99,10 @@ class StoreHistory:
     def orders(self, unit: str) -> list[Placement]:
         """Return the orders about one unit that stand."""
         return [placement for (_, name), placement in self._placements.items() if name == unit]
+
+    def begin_round(self) -> None:
+        """Count the busiest time anew."""
+        self.busiest = 0.0
 
     def lost_since(self, at: float) -> set[str]:
         """Return the machines that were declared lost since then, by id."""

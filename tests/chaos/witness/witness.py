@@ -81,6 +81,7 @@ class Witness:
         self._began = time.time()
         self._before = self.processes.now
         self._doubles.clear()
+        self.history.begin_round()
         self._runs_of_oneshot = self._oneshot_runs()
 
     async def wrong(self) -> list[str]:
