@@ -62,7 +62,7 @@ class Soak:
         self._every_s = 60.0 / per_minute
         self._seed = seed
         self._kinds = [name for name in KINDS if name not in QUIET]
-        self._samples: list[dict[str, Any]] = []
+        self.samples: list[dict[str, Any]] = []
         self._violations: list[str] = []
         self._faults = 0
 
@@ -78,7 +78,7 @@ class Soak:
                     sampling.cancel()
                     await asyncio.gather(sampling, return_exceptions=True)
                 self._violations += await witness.closing()
-        flat = self._slopes()
+        flat = self.slopes()
         self._violations += flat.pop("steep")
         self._tell(
             {
@@ -132,11 +132,12 @@ class Soak:
                 "writes_per_s": round((witness.history.written - written) / SAMPLE_S, 1),
             }
             written = witness.history.written
-            self._samples.append(found)
+            self.samples.append(found)
             self._tell(found)
 
-    def _slopes(self) -> dict[str, Any]:
-        kept = [sample for sample in self._samples if sample["at_s"] >= WARM_UP * self._lasts_s]
+    def slopes(self) -> dict[str, Any]:
+        """Return what the samples came to; `steep`: what is not flat."""
+        kept = [sample for sample in self.samples if sample["at_s"] >= WARM_UP * self._lasts_s]
         rss: dict[tuple[str, int], Series] = defaultdict(Series)
         files: dict[tuple[str, int], Series] = defaultdict(Series)
         for sample in kept:
