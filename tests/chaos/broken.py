@@ -77,10 +77,10 @@ def _no_deadline() -> None:
 
 
 BUGS = {
-    "no-brake": Bug("unit_master", _no_brake, (("power-off", "m1", 12.0), ("power-off", "m2", 10.0)), "I7"),
+    "no-brake": Bug("unit_master", _no_brake, (("power-off", "m1", 24.0), ("power-off", "m2", 18.0)), "I7"),
     "epochs-stand-still": Bug("unit_master", _epochs_stand_still, (("power-off", "m1", 9.0),), "I6"),
     "acknowledged-unwritten": Bug("unit_master", _acknowledged_unwritten, (("store-down", "etcd", 20.0),), "I3"),
-    "no-deadline": Bug("unit_agent", _no_deadline, (("cut", "{only@1.service}", 16.0),), "I2"),
+    "no-deadline": Bug("unit_agent", _no_deadline, (("cut", "{only@1.service}", 18.0),), "I2"),
 }
 
 

@@ -24,5 +24,5 @@ async def test_the_witness_finds(bug: str) -> None:
     with tempfile.TemporaryDirectory(prefix="uf-logs-") as logs:
         async with standing(Path(logs), started_as=started_with(bug)) as (rig, witness):
             where = {copy.unit: copy.machine for copy in witness.processes.now}
-            result = await go(rig, witness, faults_of(bug, where.__getitem__), random.Random(1), bound_s=20.0)
+            result = await go(rig, witness, faults_of(bug, where.__getitem__), random.Random(1), bound_s=5.0)
     assert any(what.startswith(BUGS[bug].rule) for what in result.violations), result
