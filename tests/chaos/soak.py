@@ -31,6 +31,9 @@ RSS_MIB_PER_HOUR = 24.0
 """A daemon may grow by so much: over half an hour that is what the allocator of Python wanders."""
 
 FILES_PER_HOUR = 20.0
+RSS_MIB, FILES = 4.0, 8.0
+"""And it has to have grown by so much in all: the slope of a short time says little."""
+
 ETCD_MIB = 20.0
 
 QUIET = ("old-snapshot", "no-space", "cloned")
@@ -52,6 +55,10 @@ class Series:
         mean = sum(y for _, y in self.points) / count
         square = sum((x - at) ** 2 for x, _ in self.points)
         return 3600.0 * sum((x - at) * (y - mean) for x, y in self.points) / square if square else 0.0
+
+    def grown(self) -> float:
+        """Return by how much the straight line rises from the first point to the last."""
+        return self.slope_per_hour() * _spans_s(self.points) / 3600.0
 
 
 class Soak:
@@ -150,10 +157,14 @@ class Soak:
         store = [sample["etcd_mib"] for sample in kept if sample["etcd_mib"]]
         writes = sorted(sample["writes_per_s"] for sample in kept)
         steep = [
-            f"I10: {name} grows by {slope:g} MiB/h" for name, slope in found.items() if slope > RSS_MIB_PER_HOUR
+            f"I10: {name} grows by {found[name]:g} MiB/h"
+            for name, pid in long
+            if found[name] > RSS_MIB_PER_HOUR and rss[name, pid].grown() > RSS_MIB
         ]
         steep += [
-            f"I10: {name} opens {slope:g} files/h" for name, slope in opened.items() if slope > FILES_PER_HOUR
+            f"I10: {name} opens {opened[name]:g} files/h"
+            for name, pid in long
+            if opened[name] > FILES_PER_HOUR and files[name, pid].grown() > FILES
         ]
         if store and max(store) > ETCD_MIB:
             steep.append(f"I10: etcd's database grew to {max(store):g} MiB")

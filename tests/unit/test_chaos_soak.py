@@ -30,6 +30,12 @@ def test_what_stays_as_it_is_after_it_warmed_up_is_flat() -> None:
     assert steep([*warming, *(sample(at, 100.0 + at % 7, 30 + at % 3) for at in range(450, 1800, 10))]) == []
 
 
+def test_what_wanders_in_a_short_time_is_not_taken_for_a_slope() -> None:
+    soak = Soak(minutes=1.5, per_minute=2.0, seed=1)
+    soak.samples += [sample(at, 60.0 + at / 40, 26 + at // 30) for at in range(0, 90, 5)]
+    assert soak.slopes()["steep"] == []
+
+
 def test_memory_and_files_that_grow_are_seen() -> None:
     grown = steep([sample(at, 80.0 + at / 100, 30 + at // 60) for at in range(0, 1800, 10)])
     assert grown == ["I10: m1 grows", "I10: m1 opens 60 files/h"]
