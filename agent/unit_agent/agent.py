@@ -44,6 +44,9 @@ logger = logging.getLogger(__name__)
 
 STARTS_AT_ONCE = 8
 
+SAVE_AGAIN_S = 5.0
+"""How often what could not be written to the local copy is tried again."""
+
 
 class Agent:
     """One machine's agent. `now` is wall time, for display only; `measure` gives the machine's resources.
@@ -159,6 +162,7 @@ class Agent:
                 self._tasks.create_task(self.reports.run(), name="reports")
                 self._tasks.create_task(self._work(), name="work")
                 self._tasks.create_task(self._tidy_up(), name="tidy up")
+                self._tasks.create_task(self._save_again(), name="local copy")
                 for duty in self.duties:
                     pace = Backoff(self._rng, *self._timings.unit_retry_s)
                     self._tasks.create_task(keep_running(duty, pace), name=duty.name)
@@ -330,6 +334,12 @@ class Agent:
             held=self.holds.holds(unit, wanted),
             state=self._state(unit),
         )
+
+    async def _save_again(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_AGAIN_S)
+            await self.sync.save_again()
+            await self.texts.save_again()
 
     async def _tidy_up(self) -> None:
         """Forget texts and holds that no placement and no copy needs, after each list."""

@@ -31,9 +31,6 @@ WANTED = "wanted.json"
 FOUNDED_S = 0.5
 """How often it is looked whether a first master has founded the cluster, while none has."""
 
-SAVE_AGAIN_S = 5.0
-"""How often a local copy that could not be written is tried again."""
-
 DOUBT_S = 5.0
 """Revisions lower than known must be seen for so long: a member that lags (etcd 3.4.20 to 3.4.41) catches up."""
 
@@ -120,7 +117,6 @@ class Sync:
             tasks.create_task(self._placements.run(), name="placements")
             tasks.create_task(self._spec.run(), name="machine-spec")
             tasks.create_task(self._await_cluster(), name="cluster")
-            tasks.create_task(self._save_again(), name="local copy")
 
     def relist(self) -> None:
         """Look anew whether this is our store and what it orders."""
@@ -130,6 +126,11 @@ class Sync:
         """Cut back-offs short: the store answers again."""
         self._placements.hurry()
         self._spec.hurry()
+
+    async def save_again(self) -> None:
+        """Write what could not be written, if there is room by now: a boot may come before the next order."""
+        if self.unsaved:
+            await self._save()
 
     async def accept_store(self) -> None:
         """Trust the store as it is now, whatever it was before: the operator's word."""
@@ -222,13 +223,6 @@ class Sync:
                 if self.unsaved:
                     logger.info("saved the placements again")
                 self.unsaved = ""
-
-    async def _save_again(self) -> None:
-        """Write what could not be written once there is room: a boot may come before the next order."""
-        while True:
-            await asyncio.sleep(SAVE_AGAIN_S)
-            if self.unsaved:
-                await self._save()
 
     async def _trusted(self, listing: Listing) -> bool:
         """Tell whether this is the store that we know; raises `StoreUnavailable` while it can't be told."""

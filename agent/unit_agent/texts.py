@@ -34,6 +34,7 @@ class Texts:
         self._specs: dict[tuple[str, str], UnitSpec] = {}
         self._unreadable: set[tuple[str, str]] = set()
         self._reading: dict[str, asyncio.Lock] = {}  # by digest: several may ask at once, one fetches and saves
+        self._unsaved: dict[str, bytes] = {}  # by digest: what the disk had no room for
 
     def known(self, unit: str, digest: str) -> UnitSpec | None:
         """Return the text if it was read before."""
@@ -61,9 +62,19 @@ class Texts:
         self._specs = {key: spec for key, spec in self._specs.items() if key[1] in digests}
         self._unreadable = {key for key in self._unreadable if key[1] in digests}
         self._reading = {digest: lock for digest, lock in self._reading.items() if digest in digests}
+        self._unsaved = {digest: raw for digest, raw in self._unsaved.items() if digest in digests}
         for digest in await self._local.names(FOLDER):
             if digest not in digests:
                 await self._local.delete(f"{FOLDER}/{digest}")
+
+    async def save_again(self) -> None:
+        """Write texts that could not be written, if there is room by now."""
+        for digest, raw in list(self._unsaved.items()):
+            try:
+                await self._local.write(f"{FOLDER}/{digest}", raw)
+            except OSError:
+                return
+            self._unsaved.pop(digest, None)
 
     async def _read(self, placement: Placement) -> UnitSpec:
         try:
@@ -88,6 +99,7 @@ class Texts:
                 await self._local.write(name, raw)
             except OSError as error:
                 logger.error("could not save the text of %s: %s", placement.unit, error)
+                self._unsaved[placement.spec] = raw
         return raw.decode(errors="replace")
 
 

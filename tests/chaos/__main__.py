@@ -17,7 +17,6 @@ from chaos.rig import missing
 from chaos.soak import Soak
 from harness.engines import Engines
 
-STRICT = False
 PROOF = TOP / "docs" / "proof" / "chaos.jsonl"
 
 
@@ -64,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     first = done(arguments.out, arguments.seed)
     plan = Plan(arguments.seed, first, first + arguments.faults, arguments.only)
-    run = Run(plan, arguments.out, until=time.monotonic() + 60.0 * arguments.minutes, strict=STRICT)
+    run = Run(plan, arguments.out, until=time.monotonic() + 60.0 * arguments.minutes)
     ran = asyncio.run(run.run())
     print(f"{ran} faults of seed {arguments.seed}, {run.violated} with a violation", file=sys.stderr)
     return 1 if run.violated else 0
@@ -73,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _soak(arguments: argparse.Namespace) -> int:
     if _cannot():
         return 2
-    soak = Soak(minutes=arguments.minutes, per_minute=arguments.per_minute, seed=arguments.seed, strict=STRICT)
+    soak = Soak(minutes=arguments.minutes, per_minute=arguments.per_minute, seed=arguments.seed)
     return 0 if asyncio.run(soak.run()) else 1
 
 

@@ -41,10 +41,10 @@ class Plan:
 
 @contextlib.asynccontextmanager
 async def standing(
-    logs: Path, *, strict: bool, started_as: StartedAs = lambda name, argv: argv
+    logs: Path, *, started_as: StartedAs = lambda name, argv: argv
 ) -> AsyncIterator[tuple[Rig, Witness]]:
     """Give a rig that is right, and its witness."""
-    async with Rig.up(logs, strict=strict, started_as=started_as) as rig, Witness(rig) as witness:
+    async with Rig.up(logs, started_as=started_as) as rig, Witness(rig) as witness:
         wrong, _ = await until_right(rig, witness, UP_S)
         assert not wrong, f"the cluster does not come up: {wrong}\n{await rig.cluster.report()}"
         yield rig, witness
@@ -58,11 +58,13 @@ def done(path: Path, seed: int) -> int:
     return max((line["number"] + 1 for line in lines if line["seed"] == seed and "number" in line), default=0)
 
 
-def line_of(seed: int, number: int, faults: Sequence[Fault], began_at: float, result: Result) -> dict[str, Any]:
+def line_of(
+    commit: str, seed: int, number: int, faults: Sequence[Fault], began_at: float, result: Result
+) -> dict[str, Any]:
     """Return what is recorded of a fault that happened."""
     return {
         "campaign": CAMPAIGN,
-        "revision": revision(),
+        "revision": commit,
         "seed": seed,
         "number": number,
         "faults": [
@@ -79,6 +81,7 @@ def line_of(seed: int, number: int, faults: Sequence[Fault], began_at: float, re
         "settled_s": result.settled_s,
         "moved": result.moved,
         "commands": result.commands,
+        "writes_per_s": result.writes_per_s,
         **({"restarted": result.restarted} if result.restarted else {}),
         "verdict": "held" if result.held else "violated",
         "violations": result.violations,
@@ -87,24 +90,23 @@ def line_of(seed: int, number: int, faults: Sequence[Fault], began_at: float, re
 
 def revision() -> str:
     """Return the commit that is tested, with a + when files differ from it."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        cwd=TOP,
-        timeout=20,
-    )
-    return told.stdout.strip() or "unknown"
+    commit = _git("rev-parse", "--short=10", "HEAD")
+    changed = _git("status", "--porcelain", "--", ".", ":!docs/proof")
+    return f"{commit}{'+' if changed else ''}" if commit else "unknown"
+
+
+def _git(*args: str) -> str:
+    return subprocess.run(["git", *args], capture_output=True, text=True, cwd=TOP, timeout=20).stdout.strip()
 
 
 class Run:
     """Carries a plan out, with a new cluster after a violation; `out` gets the lines as they come."""
 
-    def __init__(self, plan: Plan, out: Path, *, until: float, strict: bool) -> None:
+    def __init__(self, plan: Plan, out: Path, *, until: float) -> None:
         self._plan = plan
         self._out = out
         self._until = until
-        self._strict = strict
+        self._revision = revision()  # the daemons are started from these files until the end
         self.violated = 0
         self.number = plan.first
 
@@ -113,7 +115,7 @@ class Run:
         while self.number < self._plan.end and time.monotonic() < self._until:
             logs = Path(tempfile.mkdtemp(prefix="uf-chaos-logs-"))
             try:
-                async with standing(logs, strict=self._strict) as (rig, witness):
+                async with standing(logs) as (rig, witness):
                     well = await self._rounds(rig, witness)
                     well = self._closed(await witness.closing()) and well
             except Exception as error:
@@ -132,7 +134,7 @@ class Run:
             faults = draw(self._plan.seed, number, self._plan.only)
             began_at = time.time()
             result = await go(rig, witness, faults, random.Random(f"{self._plan.seed}/{number}/commands"))
-            line = line_of(self._plan.seed, number, faults, began_at, result)
+            line = line_of(self._revision, self._plan.seed, number, faults, began_at, result)
             self._write(line)
             self.number += 1
             names = " + ".join(f"{each.kind} {each.target} {each.lasts_s:g} s" for each in faults)

@@ -54,9 +54,7 @@ class Rig:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def up(
-        cls, logs: Path, *, strict: bool, started_as: StartedAs = lambda name, argv: argv
-    ) -> AsyncIterator[Rig]:
+    async def up(cls, logs: Path, *, started_as: StartedAs = lambda name, argv: argv) -> AsyncIterator[Rig]:
         """Make it, with every unit started; the logs stay in `logs`."""
         with tempfile.TemporaryDirectory(prefix="uf-chaos-", dir="/dev/shm") as folder:
             mark, secrets = Path(folder) / "once", Path(folder) / "secrets"
@@ -72,7 +70,7 @@ class Rig:
                 started_as=started_as,
             ) as cluster:
                 await asyncio.to_thread(cluster.api().set_secret, SECRET, canary.VALUE)
-                rig = cls(cluster, Workload(cluster.api, shapes(mark, strict=strict)), mark, secrets, set())
+                rig = cls(cluster, Workload(cluster.api, shapes(mark)), mark, secrets, set())
                 await rig.workload.begin()
                 yield rig
 

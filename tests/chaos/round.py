@@ -31,6 +31,7 @@ class Result:
     moved: list[str]
     commands: dict[str, int]
     restarted: list[str]  # daemons that ended by themselves
+    writes_per_s: float  # the most, over ten seconds
 
     @property
     def held(self) -> bool:
@@ -59,8 +60,13 @@ async def until_right(rig: Rig, witness: Witness, within_s: float) -> tuple[list
         await asyncio.sleep(ASK_S)
 
 
-async def go(rig: Rig, witness: Witness, faults: Sequence[Fault], rng: random.Random) -> Result:
-    """Let the faults happen to the rig, which is right, and judge what came of it."""
+async def go(
+    rig: Rig, witness: Witness, faults: Sequence[Fault], rng: random.Random, *, bound_s: float = 0.0
+) -> Result:
+    """Let the faults happen to the rig, which is right, and judge what came of it.
+
+    All has to be right again within `bound_s`; 0: within the longest of the faults' own bounds.
+    """
     witness.begin_round()
     rig.workload.begin_round()
     began = time.monotonic()
@@ -73,12 +79,13 @@ async def go(rig: Rig, witness: Witness, faults: Sequence[Fault], rng: random.Ra
             at = rng.uniform(0.0, max(over_s, 0.5))
             tasks.create_task(_after(at, lambda: rig.workload.command(rng)), name="command")
     ended_s = time.monotonic() - began
-    wrong, restarted = await until_right(rig, witness, max(fault.settles_s for fault in faults))
+    wrong, restarted = await until_right(rig, witness, bound_s or max(fault.settles_s for fault in faults))
     settled_s = time.monotonic() - began - STANDS_S if not wrong else -1.0
     lost = witness.lost()
 
     def excused(copy: Copy) -> bool:
-        return any(fault.excuses(copy, lost) for fault in faults)
+        strict = rig.workload.shapes[copy.unit].strict
+        return any(fault.excuses(copy, lost) or (strict and fault.stops_strict(copy)) for fault in faults)
 
     verdict = witness.judge(excused)
     if len(faults) == 1 and faults[0].unnoticed() in lost:
@@ -97,6 +104,7 @@ async def go(rig: Rig, witness: Witness, faults: Sequence[Fault], rng: random.Ra
             "unclear": answers.unclear,
         },
         restarted=restarted,
+        writes_per_s=round(witness.history.busiest, 1),
     )
 
 

@@ -31,6 +31,9 @@ RSS_MIB_PER_HOUR = 24.0
 """A daemon may grow by so much: over half an hour that is what the allocator of Python wanders."""
 
 FILES_PER_HOUR = 20.0
+RSS_MIB, FILES = 4.0, 8.0
+"""And it has to have grown by so much in all: the slope of a short time says little."""
+
 ETCD_MIB = 20.0
 
 QUIET = ("old-snapshot", "no-space", "cloned")
@@ -53,24 +56,27 @@ class Series:
         square = sum((x - at) ** 2 for x, _ in self.points)
         return 3600.0 * sum((x - at) * (y - mean) for x, y in self.points) / square if square else 0.0
 
+    def grown(self) -> float:
+        """Return by how much the straight line rises from the first point to the last."""
+        return self.slope_per_hour() * _spans_s(self.points) / 3600.0
+
 
 class Soak:
     """Runs faults for `minutes`, `per_minute` of them where they settle as soon; a line a sample and a fault."""
 
-    def __init__(self, *, minutes: float, per_minute: float, seed: int, strict: bool) -> None:
+    def __init__(self, *, minutes: float, per_minute: float, seed: int) -> None:
         self._lasts_s = 60.0 * minutes
         self._every_s = 60.0 / per_minute
         self._seed = seed
-        self._strict = strict
         self._kinds = [name for name in KINDS if name not in QUIET]
-        self._samples: list[dict[str, Any]] = []
+        self.samples: list[dict[str, Any]] = []
         self._violations: list[str] = []
         self._faults = 0
 
     async def run(self) -> bool:
         """Return whether everything held and stayed flat."""
         with tempfile.TemporaryDirectory(prefix="uf-soak-") as logs:
-            async with standing(Path(logs), strict=self._strict) as (rig, witness):
+            async with standing(Path(logs)) as (rig, witness):
                 self._began = time.monotonic()
                 sampling = asyncio.create_task(self._sample(rig, witness), name="sample")
                 try:
@@ -79,7 +85,7 @@ class Soak:
                     sampling.cancel()
                     await asyncio.gather(sampling, return_exceptions=True)
                 self._violations += await witness.closing()
-        flat = self._slopes()
+        flat = self.slopes()
         self._violations += flat.pop("steep")
         self._tell(
             {
@@ -133,11 +139,12 @@ class Soak:
                 "writes_per_s": round((witness.history.written - written) / SAMPLE_S, 1),
             }
             written = witness.history.written
-            self._samples.append(found)
+            self.samples.append(found)
             self._tell(found)
 
-    def _slopes(self) -> dict[str, Any]:
-        kept = [sample for sample in self._samples if sample["at_s"] >= WARM_UP * self._lasts_s]
+    def slopes(self) -> dict[str, Any]:
+        """Return what the samples came to; `steep`: what is not flat."""
+        kept = [sample for sample in self.samples if sample["at_s"] >= WARM_UP * self._lasts_s]
         rss: dict[tuple[str, int], Series] = defaultdict(Series)
         files: dict[tuple[str, int], Series] = defaultdict(Series)
         for sample in kept:
@@ -150,10 +157,14 @@ class Soak:
         store = [sample["etcd_mib"] for sample in kept if sample["etcd_mib"]]
         writes = sorted(sample["writes_per_s"] for sample in kept)
         steep = [
-            f"I10: {name} grows by {slope:g} MiB/h" for name, slope in found.items() if slope > RSS_MIB_PER_HOUR
+            f"I10: {name} grows by {found[name]:g} MiB/h"
+            for name, pid in long
+            if found[name] > RSS_MIB_PER_HOUR and rss[name, pid].grown() > RSS_MIB
         ]
         steep += [
-            f"I10: {name} opens {slope:g} files/h" for name, slope in opened.items() if slope > FILES_PER_HOUR
+            f"I10: {name} opens {opened[name]:g} files/h"
+            for name, pid in long
+            if opened[name] > FILES_PER_HOUR and files[name, pid].grown() > FILES
         ]
         if store and max(store) > ETCD_MIB:
             steep.append(f"I10: etcd's database grew to {max(store):g} MiB")

@@ -72,7 +72,7 @@ def _oneshot(mark: Path) -> Callable[[int], str]:
     return text
 
 
-def shapes(mark: Path, *, strict: bool) -> list[Shape]:
+def shapes(mark: Path) -> list[Shape]:
     """Return the units of a run; the oneshot leaves a line in `mark` each time it runs."""
     found = [Shape(f"ad@{n}.service", _container("Spread=rack\n")) for n in range(1, 5)]
     found += [Shape(f"alone@{n}.service", _container("Conflicts=alone@*\n")) for n in range(1, 4)]
@@ -83,17 +83,13 @@ def shapes(mark: Path, *, strict: bool) -> list[Shape]:
         Shape("stays.service", _container("OnMachineLoss=wait\n")),
         Shape("secretive.service", _container(container=f"Secret={SECRET}\n")),
         Shape("once.service", _oneshot(mark), once=True, container=False),
+        Shape("only@1.service", _container("Singleton=strict\n"), strict=True),
+        Shape("only@2.service", _container("Singleton=strict\n"), strict=True),
+        Shape("sole.service", _process("Singleton=strict\n"), strict=True, container=False),
     ]
-    if strict:
-        found += [
-            Shape("only@1.service", _container("Singleton=strict\n"), strict=True),
-            Shape("only@2.service", _container("Singleton=strict\n"), strict=True),
-            Shape("sole.service", _process("Singleton=strict\n"), strict=True, container=False),
-        ]
     found += [Shape(f"busy@{n}.service", _container(), commanded=True) for n in range(1, 4)]
     found += [Shape("busyproc.service", _process(), commanded=True, container=False)]
-    if strict:
-        found += [Shape("busyonly.service", _container("Singleton=strict\n"), commanded=True, strict=True)]
+    found += [Shape("busyonly.service", _container("Singleton=strict\n"), commanded=True, strict=True)]
     return found
 
 

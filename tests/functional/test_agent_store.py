@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from functional.agent_world import RESTARTING, M, World, story
+from unit_agent.agent import SAVE_AGAIN_S
 from unit_agent.drivers.fake import Behaviour
 from unit_agent.local_copy import MemoryCopy
-from unit_agent.sync import SAVE_AGAIN_S, WANTED
+from unit_agent.sync import WANTED
 from unitfleet import codec, keys
 from unitfleet.memory import MemoryServer, MemoryStore
 from unitfleet.model import (
@@ -221,6 +222,7 @@ def test_a_local_copy_is_written_once_there_is_room_again() -> None:
             assert not agent.status().unsaved
             kept = await disk.read(WANTED)
             assert kept is not None and b"a.service" in kept
+            assert len(await disk.names("specs")) == 1
 
     story(tell)
 

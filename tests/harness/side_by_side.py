@@ -16,6 +16,7 @@ IN_A_ROW = ("hosts", "contract", "lab")
 
 LAST = (
     "test_chaos.py",
+    "test_chaos_finds_bugs.py",
     "test_image_pulls.py",
     "test_slow_registry.py",
     "test_must_hold.py",

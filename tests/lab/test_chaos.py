@@ -40,7 +40,7 @@ class Stand:
         """Return a rig on which all is right."""
         if self._standing is None:
             logs = Path(tempfile.mkdtemp(dir=self._logs))
-            self._standing = await self._stack.enter_async_context(standing(logs, strict=False))
+            self._standing = await self._stack.enter_async_context(standing(logs))
         return self._standing
 
     async def leave(self) -> None:

@@ -12,7 +12,7 @@ from chaos.witness.rules import moved, overlaps, touched, twice, unit_wrong
 from chaos.workload import Shape, Wanted, shapes
 from unitfleet.model import TargetState
 
-SHAPES = shapes(Path("/mark"), strict=True)
+SHAPES = shapes(Path("/mark"))
 BY_NAME = {shape.name: shape for shape in SHAPES}
 
 

@@ -18,6 +18,7 @@ from chaos.faults.fault import (
 from chaos.rig import Rig, under_clock
 from chaos.witness.witness import Witness
 from harness.daemon import Daemon
+from harness.etcd import SHM
 
 
 def _agent(machine: str) -> tuple[str, ...]:
@@ -178,7 +179,10 @@ async def _leading(rig: Rig) -> str:
 
 async def _started_under(rig: Rig, daemon: Daemon, under: tuple[str, ...]) -> None:
     rig.down.add(daemon.name)
+    pid = daemon.pid
     await asyncio.to_thread(daemon.stop)
+    for left in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):  # where it had to be killed
+        (SHM / left).unlink(missing_ok=True)
     daemon.under = under
     daemon.start()
     rig.down.discard(daemon.name)

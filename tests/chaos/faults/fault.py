@@ -51,6 +51,10 @@ class Fault:
         """Tell whether this copy may end, by this fault; `lost`: machines that were declared lost meanwhile."""
         return False
 
+    def stops_strict(self, copy: Copy) -> bool:
+        """Tell whether a strict copy may end by it: its machine can't renew its fence while it lasts."""
+        return False
+
     def unnoticed(self) -> str:
         """Return the machine that may not be declared lost by this fault alone, "" when there is none."""
         return ""
@@ -68,7 +72,10 @@ class Silencing(Fault):
 
     def excuses(self, copy: Copy, lost: Set[str]) -> bool:
         """Its units may move when it was lost."""
-        return copy.machine == self.target.split()[0] and copy.machine in lost
+        return self.stops_strict(copy) and copy.machine in lost
+
+    def stops_strict(self, copy: Copy) -> bool:
+        return copy.machine == self.target.split()[0]
 
     def unnoticed(self) -> str:
         """Its machine, when it was away for half a lease at most."""
@@ -85,6 +92,7 @@ class Kind:
     name: str
     what: str
     family: str
+    make: Callable[[str, float], Fault]  # of a target, and for how long
     draw: Callable[[random.Random], Fault]
     single: bool = False
 
@@ -104,13 +112,15 @@ def kind(
     choices = tuple(targets)
 
     def enter(cls: type[F]) -> type[F]:
-        def draw(rng: random.Random) -> Fault:
-            target = rng.choice(choices)
-            fault = cls(target, round(lasts(rng), 2))
+        def make(target: str, lasts_s: float) -> Fault:
+            fault = cls(target, lasts_s)
             fault.kind, fault.touches = name, frozenset(touches(target))
             return fault
 
-        KINDS[name] = Kind(name, (cls.__doc__ or "").split("\n")[0], cls.__module__, draw, single)
+        def draw(rng: random.Random) -> Fault:
+            return make(rng.choice(choices), round(lasts(rng), 2))
+
+        KINDS[name] = Kind(name, (cls.__doc__ or "").split("\n")[0], cls.__module__, make, draw, single)
         return cls
 
     return enter

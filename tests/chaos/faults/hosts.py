@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 import subprocess
 import sys
@@ -106,13 +107,15 @@ class Cloned(Fault):
     settles_s: float = field(default=2 * SETTLES_S, init=False)
     _clone: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _state: Path = field(default=Path(), init=False)
+    _copied: frozenset[str] = field(default=frozenset(), init=False)  # tokens of units that are the other host's
 
     async def begin(self, rig: Rig, witness: Witness) -> None:
         cluster, machine = rig.cluster, rig.machine(self.target)
         elsewhere = (machine.host + 1) % len(cluster.machines)
         engines = cluster.lab.engines
         self._state = engines.folder / str(elsewhere) / "clone"
-        await asyncio.to_thread(_copied, engines.state_dir(machine.host), self._state)
+        await asyncio.to_thread(_copy, engines.state_dir(machine.host), self._state)
+        self._copied = frozenset(_tokens(self._state))
         machine_id = self._state / "machine-id"
         machine_id.write_text(f"{uuid.uuid4().hex}\n")
         address = engines.address(elsewhere)
@@ -130,6 +133,9 @@ class Cloned(Fault):
         assert self._clone is not None
         self._clone.kill()
         await asyncio.to_thread(self._clone.wait, 10)
+        for token, directory in _tokens(self._state).items():
+            if token in self._copied:
+                shutil.rmtree(directory)
         await asyncio.to_thread(ProcessWitness("clone", self._state).kill_all)
         witness.history.forgive_losses()
         found = [id for id, name in witness.history.names.items() if name == "clone"]
@@ -150,7 +156,16 @@ class Cloned(Fault):
         await eventually(gone, within_s=SETTLES_S, what=lambda: f"the clone {id} is removed", every_s=0.5)
 
 
-def _copied(source: Path, target: Path) -> None:
+def _tokens(state: Path) -> dict[str, Path]:
+    """Return the tokens of the process units below a state directory, each with its unit's directory."""
+    found = {}
+    for order in state.glob("units/*/order.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            found[str(json.loads(order.read_bytes())["token"])] = order.parent
+    return found
+
+
+def _copy(source: Path, target: Path) -> None:
     """Copy a state directory that is written to meanwhile; sockets are left out."""
     with contextlib.suppress(shutil.Error):
         shutil.copytree(source, target, dirs_exist_ok=True)

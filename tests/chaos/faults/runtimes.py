@@ -114,6 +114,22 @@ class SupervisorKilled(_OneCopy):
             _kill(_parent(copy.pid))
 
 
+@kind("warden-killed", MACHINES, no_time, lambda machine: (f"agent {machine}",))
+@dataclass(slots=True)
+class WardenKilled(Fault):
+    """kill -9 of the warden that ends strict copies past their deadline; the agent starts it again."""
+
+    async def begin(self, rig: Rig, witness: Witness) -> None:
+        directory = f"{rig.cluster.root}/{self.target}.strict".encode()
+        found = await asyncio.to_thread(_with_words, b"warden.py", directory)
+        self.note = f"{len(found)} of them"
+        for pid in found:
+            _kill(pid)
+
+    async def end(self, rig: Rig, witness: Witness) -> None:
+        pass
+
+
 @kind("copy-killed", MACHINES, no_time, _engine)
 @dataclass(slots=True)
 class CopyKilled(_OneCopy):

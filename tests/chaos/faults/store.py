@@ -20,6 +20,7 @@ from chaos.faults.fault import (
     past_the_ttl,
 )
 from chaos.rig import Rig
+from chaos.witness.processes import Copy
 from chaos.witness.witness import Witness
 from harness.etcd import EtcdServer
 from harness.eventually import eventually
@@ -32,9 +33,17 @@ DOUBTS_S = 2 * 8.0
 """How long agents may take to see that a store went back."""
 
 
+@dataclass(slots=True)
+class _StoreFault(Fault):
+    """A fault of etcd: nothing of ordinary units is touched."""
+
+    def stops_strict(self, copy: Copy) -> bool:
+        return True
+
+
 @kind("member-killed", MEMBER_NAMES, around_the_ttl, lambda target: (target,))
 @dataclass(slots=True)
-class MemberKilled(Fault):
+class MemberKilled(_StoreFault):
     """kill -9 of a member of etcd, started again later."""
 
     async def begin(self, rig: Rig, witness: Witness) -> None:
@@ -46,7 +55,7 @@ class MemberKilled(Fault):
 
 @kind("member-restarted", MEMBER_NAMES, no_time, lambda target: (target,))
 @dataclass(slots=True)
-class MemberRestarted(Fault):
+class MemberRestarted(_StoreFault):
     """A member of etcd is stopped in order and started at once."""
 
     async def begin(self, rig: Rig, witness: Witness) -> None:
@@ -58,7 +67,7 @@ class MemberRestarted(Fault):
 
 @kind("member-frozen", MEMBER_NAMES, around_the_ttl, lambda target: (target,))
 @dataclass(slots=True)
-class MemberFrozen(Fault):
+class MemberFrozen(_StoreFault):
     """SIGSTOP of a member of etcd, SIGCONT later."""
 
     async def begin(self, rig: Rig, witness: Witness) -> None:
@@ -69,7 +78,7 @@ class MemberFrozen(Fault):
 
 
 @dataclass(slots=True)
-class _EtcdLeader(Fault):
+class _EtcdLeader(_StoreFault):
     _member: EtcdServer | None = field(default=None, init=False)
 
     async def _lead(self, rig: Rig) -> EtcdServer:
@@ -112,7 +121,7 @@ class EtcdLeaderFrozen(_EtcdLeader):
 
 @kind("quorum-lost", MEMBER_NAMES, an_outage, lambda target: MEMBER_NAMES)
 @dataclass(slots=True)
-class QuorumLost(Fault):
+class QuorumLost(_StoreFault):
     """kill -9 of all members of etcd but one."""
 
     settles_s: float = field(default=2 * SETTLES_S, init=False)
@@ -128,7 +137,7 @@ class QuorumLost(Fault):
 
 @kind("store-down", ["etcd"], an_outage, lambda target: MEMBER_NAMES)
 @dataclass(slots=True)
-class StoreDown(Fault):
+class StoreDown(_StoreFault):
     """kill -9 of all members of etcd at once."""
 
     settles_s: float = field(default=2 * SETTLES_S, init=False)
@@ -143,7 +152,7 @@ class StoreDown(Fault):
 
 @kind("no-space", ["etcd"], past_the_ttl, lambda target: MEMBER_NAMES)
 @dataclass(slots=True)
-class NoSpace(Fault):
+class NoSpace(_StoreFault):
     """etcd's database is full (NOSPACE), until the operator compacts, defragments and disarms."""
 
     settles_s: float = field(default=2 * SETTLES_S, init=False)
@@ -171,7 +180,7 @@ class NoSpace(Fault):
 
 @kind("old-snapshot", ["etcd"], past_the_ttl, lambda target: (*MEMBER_NAMES, *MASTER_NAMES), single=True)
 @dataclass(slots=True)
-class OldSnapshot(Fault):
+class OldSnapshot(_StoreFault):
     """etcd is restored from a snapshot that is older than the last commands, as docs/operations.md says."""
 
     settles_s: float = field(default=3 * SETTLES_S, init=False)

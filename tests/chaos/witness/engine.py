@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ANSWER_S = 10.0
-READ_S = 5.0
+READ_S = 2.0
 """An event stream that is silent for so long is opened anew: the Engine may hang, or be another process."""
 
 _LABELLED = '{"label":["unitfleet.unit"]}'
@@ -66,8 +66,11 @@ class EngineEvents:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, within some seconds."""
+        """Ask it to end: it does within some seconds."""
         self._over.set()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
         self._thread.join(3 * READ_S)
 
     def since(self, at: float) -> list[Happened]:

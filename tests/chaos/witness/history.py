@@ -50,6 +50,7 @@ class StoreHistory:
         self._placements: dict[tuple[str, str], Placement] = {}
         self._roster: dict[str, RosterEntry] = {}
         self._losses: dict[str, float] = {}  # machine → when it was last declared lost
+        self._standing: dict[str, float] = {}  # those of them that have not come back: what the brake counts
         self._writes: deque[tuple[float, int]] = deque()
         self._forgiven = 0.0
         self.units: dict[str, Unit] = {}
@@ -59,7 +60,7 @@ class StoreHistory:
         self.violations: list[tuple[float, str]] = []
         self.revision = 0
         self.written = 0
-        self.busiest = 0.0  # writes a second, over the window
+        self.busiest = 0.0  # writes a second, over the window, in this round
         self.missed = ""  # why a part of the history was not seen
 
     def start(self, revision: int = 1) -> None:
@@ -98,6 +99,10 @@ class StoreHistory:
     def orders(self, unit: str) -> list[Placement]:
         """Return the orders about one unit that stand."""
         return [placement for (_, name), placement in self._placements.items() if name == unit]
+
+    def begin_round(self) -> None:
+        """Count the busiest time anew."""
+        self.busiest = 0.0
 
     def lost_since(self, at: float) -> set[str]:
         """Return the machines that were declared lost since then, by id."""
@@ -184,12 +189,15 @@ class StoreHistory:
 
     def _check_loss(self, entry: RosterEntry) -> None:
         former = self._roster.get(entry.id)
-        if entry.status is not MachineStatus.LOST or (former and former.status is MachineStatus.LOST):
+        if entry.status is not MachineStatus.LOST:
+            self._standing.pop(entry.id, None)
+            return
+        if former and former.status is MachineStatus.LOST:
             return
         now = time.time()
         known = max(1, len(self._roster))
-        self._losses[entry.id] = now
-        recent = sum(at > now - BRAKE_WINDOW_S + BRAKE_EARLY_S for at in self._losses.values())
+        self._losses[entry.id] = self._standing[entry.id] = now
+        recent = sum(at > now - BRAKE_WINDOW_S + BRAKE_EARLY_S for at in self._standing.values())
         if recent > 1 and recent > BRAKE_SHARE * known and now - self._forgiven > BRAKE_WINDOW_S:
             self._violated(f"I7: {recent} of {known} machines were declared lost within {BRAKE_WINDOW_S:g} s")
 

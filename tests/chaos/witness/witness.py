@@ -71,6 +71,8 @@ class Witness:
         self.processes.stop()
         for events in self._events:
             events.stop()
+        for events in self._events:
+            events.join()
 
     # ------------------------------------------------------------------ a round
 
@@ -79,6 +81,7 @@ class Witness:
         self._began = time.time()
         self._before = self.processes.now
         self._doubles.clear()
+        self.history.begin_round()
         self._runs_of_oneshot = self._oneshot_runs()
 
     async def wrong(self) -> list[str]:
