@@ -1,0 +1,177 @@
+"""The page docs/performance.md: what stands between `<!-- from: … -->` and `<!-- end -->` is made from lines."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from measure import Aim
+from versus.lines import Line
+
+from reporting import svg
+from reporting.figures import FULL_RUNS, NAMES, Figure, cases, figures, number, table, values
+
+_PLACE = re.compile(r"(<!-- from: (?P<what>[^>]*?) -->\n)(?P<old>.*?)(<!-- end -->)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The text of one kind of lines, and its plots by file name."""
+
+    text: str
+    plots: dict[str, str]
+
+
+def fill(page: str, texts: dict[str, str]) -> str:
+    """Return the page with these texts in their places; raises `ValueError` for one that has no place."""
+    found = {match["what"] for match in _PLACE.finditer(page)}
+    if missing := sorted(set(texts) - found):
+        lines = "".join(f"\n<!-- from: {what} -->\n<!-- end -->" for what in missing)
+        raise ValueError(f"cannot fill the page: it lacks{lines}")
+
+    def one(match: re.Match[str]) -> str:
+        text = texts.get(match["what"])
+        return match[0] if text is None else f"{match[1]}\n{text.strip()}\n\n{match[4]}"
+
+    return _PLACE.sub(one, page)
+
+
+def sections(lines: Sequence[Line]) -> dict[str, Section]:
+    """Return a section for each kind that is known and was measured, by the name of its place."""
+    found = {}
+    for kind, make in _MAKE.items():
+        these = [line for line in lines if line.get("kind") == kind]
+        if these:
+            section = make(these)
+            found[f"compare {kind}"] = Section(f"{section.text}\n\n{_conditions(these)}", section.plots)
+    return found
+
+
+def _conditions(lines: Sequence[Line]) -> str:
+    """Say when and where these were taken, what others did meanwhile, and which are few."""
+    days = sorted({line["at"][:10] for line in lines})
+    told = lines[-1]["versions"]
+    foreign = [line["foreign_cores"] for line in lines]
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    text = (
+        f"*Taken {when} on {told['cores']} cores, Linux {told['kernel'].partition('-')[0]}, "
+        f"Engine {told['engine']}, etcd {told['etcd']}, Python {told['python']}. Others on the machine kept "
+        f"{statistics.median(foreign):.2f} cores busy meanwhile, at most {max(foreign):.2f}.*"
+    )
+    runs = {len(values(lines, who=who, setting=name, n=n)) for who, name, n in cases(lines, "who", "setting", "n")}
+    if min(runs) < FULL_RUNS:
+        text += f"\n\n*Fewer than {FULL_RUNS} runs are a first look: see the column of runs.*"
+    return text
+
+
+def _starts(lines: Sequence[Line]) -> Section:
+    found = figures(lines)
+    rows = [("", "Engine alone", "Swarm", "Unitfleet", "runs")]
+    cost = [
+        (
+            "CPU of a container, ms",
+            "Engine alone",
+            "Swarm: Engines",
+            "Unitfleet: Engines",
+            "agents, masters",
+            "etcd",
+        )
+    ]
+    times: dict[str, list[svg.Row]] = {}
+    for network, n in sorted(cases(lines, "setting", "n"), key=lambda case: (case[0] != "host", case[1])):
+        these = [line for line in lines if (line["setting"], line["n"]) == (network, n)]
+        took = {who: values(these, who=who) for who in NAMES}
+        label = f"{n} containers, {network} network"
+        runs = sorted({len(each) for each in took.values()})
+        rows.append((label, *(_seconds(each) for each in took.values()), " to ".join(map(str, runs))))
+        times[label] = [svg.Row("", who, [statistics.median(each)]) for who, each in took.items() if each]
+        named = {figure.what.removeprefix(f"{label}: "): figure for figure in found}
+        engines = [_median(named.get(f"CPU of the Engines each, {name}")) for name in NAMES.values()]
+        ours = [_median(named.get(f"CPU of {who} each")) for who in ("agents and masters", "etcd")]
+        cost.append((label, *engines, *ours))
+    plot = svg.bars("Until so many containers run on five hosts", "seconds, median", times, NAMES)
+    text = (
+        "Seconds until so many containers run, from the one request that asks for them; least to most in brackets:"
+        f"\n\n{_rows(rows)}\n\n![Seconds until so many containers run](performance/starts.svg)\n\n"
+        f"{_rows(cost)}\n\n"
+        f"Held against the aims; a rate is that of the same run:\n\n{table([each for each in found if each.aim])}"
+    )
+    return Section(text, {"starts.svg": plot})
+
+
+def _failover(lines: Sequence[Line]) -> Section:
+    found = figures(lines)
+    measured = [each for each in found if each.unit == "s"]
+    plot = svg.dots("From power-off until all 20 run", "seconds, a dot a run", _dots(measured), NAMES)
+    text = f"{table(found)}\n\n![From power-off until all run](performance/failover.svg)"
+    return Section(text, {"failover.svg": plot})
+
+
+def _leader(lines: Sequence[Line]) -> Section:
+    found = figures(lines)
+    plot = svg.dots("The leader's host loses its power", "seconds, a dot a run", _dots(found), NAMES)
+    return Section(f"{table(found)}\n\n![The leader's host is lost](performance/leader.svg)", {"leader.svg": plot})
+
+
+def _idle(lines: Sequence[Line]) -> Section:
+    rows = [("sum of five hosts", *(f"{name}: {what}" for name in NAMES.values() for what in ("CPU %", "MB")))]
+    per_who = {who: [line for line in lines if line["who"] == who] for who in NAMES}
+    programs = dict.fromkeys(name for line in lines for name in line["cpu_percent"])
+    for program in programs:
+        cells = []
+        for these in per_who.values():
+            for field in ("cpu_percent", "rss_mb"):
+                seen = [float(line[field][program]) for line in these if program in line[field]]
+                cells.append(number(statistics.median(seen)) if seen else "")
+        rows.append((program, *cells))
+    runs = ", ".join(f"{NAMES[who]} {len(these)}" for who, these in per_who.items())
+    return Section(f"{_rows(rows)}\n\nRuns of {lines[0]['seconds']:g} s: {runs}.", {})
+
+
+def _big(lines: Sequence[Line]) -> Section:
+    return Section(table(figures(lines)), {})
+
+
+_MAKE: dict[str, Callable[[Sequence[Line]], Section]] = {
+    "starts": _starts,
+    "failover": _failover,
+    "leader": _leader,
+    "idle": _idle,
+    "big": _big,
+}
+
+
+def _dots(found: Sequence[Figure]) -> list[svg.Row]:
+    return [svg.Row(_label(each.what), _who(each.what), each.values, _bound(each.aim)) for each in found]
+
+
+def _bound(aim: Aim | None) -> float | None:
+    return None if aim is None else aim.bound
+
+
+def _label(what: str) -> str:
+    short = what.removeprefix("until ")
+    for name in NAMES.values():
+        short = short.replace(f": {name}", "").replace(f"{name}, ", "")
+    return short
+
+
+def _who(what: str) -> str:
+    return next(who for who, name in NAMES.items() if name in what)
+
+
+def _seconds(took: Sequence[float]) -> str:
+    if not took:
+        return ""
+    return f"{number(statistics.median(took))} ({number(min(took))} to {number(max(took))})"
+
+
+def _median(figure: Figure | None) -> str:
+    return "" if figure is None else number(figure.median)
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
