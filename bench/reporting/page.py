@@ -68,8 +68,8 @@ def _conditions(lines: Sequence[Line]) -> str:
 
 def _starts(lines: Sequence[Line]) -> Section:
     found = figures(lines)
-    rows = [("", "Engine alone", "Swarm", "Unitfleet", "runs")]
-    cost = [
+    rows: list[Sequence[str]] = [("", "Engine alone", "Swarm", "Unitfleet", "runs")]
+    cost: list[Sequence[str]] = [
         (
             "CPU of a container, ms",
             "Engine alone",

@@ -67,18 +67,17 @@ class Meter:
         self._lab = lab
         self._pids = pids
         self._began = time.monotonic()
-        self._before, self._busy = self._used(), _busy_s() - _own_s()
+        self._engines, self._busy = engines_cpu_s(lab), _busy_s() - _own_s()
+        self._before = {pid: _process_s(pid) for held in pids.values() for pid in held}
 
     def read(self) -> Spent:
         """Return what was spent so far."""
         took = time.monotonic() - self._began
-        cpu_s = {who: used - self._before[who] for who, used in self._used().items()}
+        cpu_s = {"engine": engines_cpu_s(self._lab) - self._engines}
+        for who, pids in self._pids.items():
+            cpu_s[who] = sum(max(0.0, _process_s(pid) - self._before[pid]) for pid in pids)
         busy = _busy_s() - _own_s() - self._busy
         return Spent(took, cpu_s, round(max(0.0, busy - sum(cpu_s.values())) / took, 2))
-
-    def _used(self) -> dict[str, float]:
-        held = {who: sum(_process_s(pid) for pid in pids) for who, pids in self._pids.items()}
-        return {"engine": engines_cpu_s(self._lab), **held}
 
 
 def _process_s(pid: int) -> float:

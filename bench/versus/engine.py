@@ -146,10 +146,8 @@ class RawEngine:
     async def up(cls, lab: Lab) -> AsyncIterator[RawEngine]:
         """Have nothing but the Engines run on the lab's hosts."""
         raw = cls(lab)
-        try:
-            yield raw
-        finally:
-            remove_all(raw._engines)
+        yield raw
+        await raw.clear()
 
     def pids(self) -> dict[str, list[int]]:
         """Nobody works besides the Engines."""

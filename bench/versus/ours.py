@@ -44,7 +44,10 @@ class Fleet(Cluster):
     async def up(
         cls, lab: Lab, masters: int = 1, profile: str = "default", hosted: bool = False
     ) -> AsyncIterator[Fleet]:
-        """Run as many masters as members of etcd, and leave nothing of them; `hosted`: on the first hosts."""
+        """Run as many masters as members of etcd, and leave nothing of them; `hosted`: on the first hosts.
+
+        Containers stay when the lab ends with an error: they end with it.
+        """
         names = [f"m{host + 1}" for host in range(lab.engines.hosts)]
         for host in range(lab.engines.hosts):
             shutil.rmtree(lab.state_dir(host))
@@ -54,14 +57,12 @@ class Fleet(Cluster):
             tempfile.TemporaryDirectory(prefix="uf-", dir=shm, ignore_cleanup_errors=True) as root,
         ):
             members = Members(Path(logs), lab, masters, hosted)
-            try:
-                async with members, cls(lab, members, Path(root), Path(logs), names, profile) as fleet:
-                    if hosted:
-                        await fleet._put_on_hosts(members)
-                    await fleet._up(masters)
-                    yield fleet
-            finally:
-                remove_all([path for path in sockets(lab) if path.exists()])
+            async with members, cls(lab, members, Path(root), Path(logs), names, profile) as fleet:
+                if hosted:
+                    await fleet._put_on_hosts(members)
+                await fleet._up(masters)
+                yield fleet
+        await asyncio.to_thread(remove_all, sockets(lab))
 
     def pids(self) -> dict[str, list[int]]:
         """Return who works besides the Engines."""
@@ -170,9 +171,9 @@ class Members(EtcdCluster):
         name = f"etcd{number}"
         if not self._hosted:
             ports = free_ports(2, self._lab.address)
-            return EtcdServer(name, self._directory, self._lab.address, ports, self._args, "http")
+            return EtcdServer(name, self.directory, self._lab.address, ports, self._args, "http")
         address, space = self._lab.host_address(number), self._lab.engines.namespace(number)
-        return HostedMember(name, self._directory, address, (2379, 2380), self._args, "http", space)
+        return HostedMember(name, self.directory, address, (2379, 2380), self._args, "http", space)
 
 
 class HostedMember(EtcdServer):

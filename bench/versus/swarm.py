@@ -36,14 +36,12 @@ class Swarm:
     async def up(
         cls, lab: Lab, managers: int = 1, heartbeat_s: float = 0.0, restart_delay_s: float = 5.0
     ) -> AsyncIterator[Swarm]:
-        """Found a Swarm, and leave nothing of it. `heartbeat_s` 0: Swarm's own 5 s."""
+        """Found a Swarm, and leave nothing of it unless the lab ends with it. `heartbeat_s` 0: Swarm's own 5 s."""
         swarm = cls(lab)
         swarm.restart_delay_s = restart_delay_s
-        try:
-            await asyncio.to_thread(swarm._found, managers, heartbeat_s)
-            yield swarm
-        finally:
-            swarm._leave()
+        await asyncio.to_thread(swarm._found, managers, heartbeat_s)
+        yield swarm
+        await asyncio.to_thread(swarm._leave)
 
     def pids(self) -> dict[str, list[int]]:
         """Everything of Swarm is inside of dockerd, its raft too."""
