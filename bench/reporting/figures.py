@@ -13,6 +13,9 @@ from versus.lines import Line
 NAMES = {"engine": "Engine alone", "swarm": "Swarm", "unitfleet": "Unitfleet"}
 FULL_RUNS = 5
 """Fewer runs are a first look, and said to be."""
+SCALE_AIMS = {"placements": at_least(1000), "etcd-writes-idle": at_most(5), "replaced": at_most(30)}
+SCALE_DRAWN = "placements"
+"""The kind of bench/scale whose cost is drawn over sizes: units a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ def unknown(lines: Iterable[Line]) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in lines:
         kind = str(line.get("kind", "none"))
-        if kind not in KINDS:
+        if line.get("bench") != "scale" and kind not in KINDS:
             found[kind] = found.get(kind, 0) + 1
     return found
 
@@ -185,6 +188,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def bounded(aim: Aim | None) -> str:
+    """Write an aim."""
+    return str(aim or "").replace("<=", "≤").replace(">=", "≥")
+
+
 def table(found: Sequence[Figure]) -> str:
     """Return figures as Markdown, which a terminal shows as well."""
     rows = [("", "median", "p95", "most", "runs", "aim", "")]
@@ -192,8 +200,7 @@ def table(found: Sequence[Figure]) -> str:
         alone = len(each.values) == 1
         tail = ("", "") if alone else (number(each.p95), number(max(each.values)))
         value = f"{number(each.median)} {each.unit}".strip()
-        aim = f"{each.aim} {each.unit}" if each.aim else ""
-        aim = aim.replace("<=", "≤").replace(">=", "≥")
+        aim = f"{bounded(each.aim)} {each.unit}" if each.aim else ""
         rows.append((each.what, value, *tail, str(len(each.values)), aim, each.verdict))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [

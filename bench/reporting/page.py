@@ -11,7 +11,19 @@ from measure import Aim
 from versus.lines import Line
 
 from reporting import svg
-from reporting.figures import FULL_RUNS, NAMES, Figure, cases, figures, number, table, values
+from reporting.figures import (
+    FULL_RUNS,
+    NAMES,
+    SCALE_AIMS,
+    SCALE_DRAWN,
+    Figure,
+    bounded,
+    cases,
+    figures,
+    number,
+    table,
+    values,
+)
 
 _PLACE = re.compile(r"(<!-- from: (?P<what>[^>]*?) -->\n)(?P<old>.*?)(<!-- end -->)", re.DOTALL)
 
@@ -41,6 +53,8 @@ def fill(page: str, texts: dict[str, str]) -> str:
 def sections(lines: Sequence[Line]) -> dict[str, Section]:
     """Return a section for each kind that is known and was measured, by the name of its place."""
     found = {}
+    if sizes := [line for line in lines if line.get("bench") == "scale"]:
+        found["scale"] = _scale(sizes)
     for kind, make in _MAKE.items():
         these = [line for line in lines if line.get("kind") == kind]
         if these:
@@ -128,6 +142,31 @@ def _idle(lines: Sequence[Line]) -> Section:
         rows.append((program, *cells))
     runs = ", ".join(f"{NAMES[who]} {len(these)}" for who, these in per_who.items())
     return Section(f"{_rows(rows)}\n\nRuns of {lines[0]['seconds']:g} s: {runs}.", {})
+
+
+def _scale(lines: Sequence[Line]) -> Section:
+    """Put sizes side by side, the median of each; what a size costs to place is drawn."""
+    sizes = sorted({int(line["n"]) for line in lines})
+    rows = [("", *(f"{size:,} machines" for size in sizes), "unit", "aim", "")]
+    total: dict[float, float] = {}
+    for kind in dict.fromkeys(str(line["kind"]) for line in lines):
+        these = [line for line in lines if line["kind"] == kind]
+        seen = [[float(line["value"]) for line in these if line["n"] == size] for size in sizes]
+        middle = [statistics.median(each) if each else None for each in seen]
+        aim = SCALE_AIMS.get(kind)
+        met = aim is not None and all(aim.met_by(each) for each in middle if each is not None)
+        verdict = "" if aim is None else "met" if met else "missed"
+        cells = ("" if each is None else number(each) for each in middle)
+        rows.append((kind, *cells, str(these[0]["unit"]), bounded(aim), verdict))
+        if kind == SCALE_DRAWN:
+            units = {int(line["n"]): float(line["units"]) for line in these}
+            total = {size: units[size] / each for size, each in zip(sizes, middle, strict=True) if each}
+    if not total:
+        return Section(_rows(rows), {})
+    plot = svg.curve(
+        "Until all units are placed and told as running", "seconds", total, "machines with 10 units each"
+    )
+    return Section(f"{_rows(rows)}\n\n![Seconds by machines](performance/scale.svg)", {"scale.svg": plot})
 
 
 def _big(lines: Sequence[Line]) -> Section:

@@ -1,4 +1,4 @@
-"""Two kinds of plots, as SVG text: bars for medians, and a dot for every run."""
+"""Three kinds of plots, as SVG text: bars for medians, a dot for every run, and a curve over sizes."""
 
 from __future__ import annotations
 
@@ -61,6 +61,29 @@ def dots(title: str, unit: str, rows: Sequence[Row], names: Mapping[str, str]) -
     if any(row.aim is not None for row in rows):
         used["aim"] = "aim"
     return _whole(title, unit, y, [*_grid(scale, marks, y), *drawn], used)
+
+
+def curve(title: str, unit: str, points: Mapping[float, float], across: str) -> str:
+    """Draw values over sizes from nought on, and the straight line through the first one: what would be linear."""
+    top, far = max(points.values()), max(points)
+    bottom, left = 260, 60
+    wide, high = (_WIDTH - left - _RIGHT) / far, (bottom - _TOP) / top
+    first = min(points)
+    slope = points[first] / first
+    end = min(far, top / slope)
+    drawn = [
+        f'<line x1="{left}" y1="{bottom}" x2="{_WIDTH - _RIGHT}" y2="{bottom}" stroke="#7d8590"/>',
+        f'<line x1="{left}" y1="{bottom}" x2="{left + end * wide:.1f}" y2="{bottom - end * slope * high:.1f}" '
+        f'stroke="{COLOURS["aim"]}" stroke-dasharray="4 3"/>',
+    ]
+    places = [(left + size * wide, bottom - points[size] * high) for size in sorted(points)]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    drawn.append(f'<polyline points="{path}" fill="none" stroke="{COLOURS["unitfleet"]}" stroke-width="2"/>')
+    for size, (x, y) in zip(sorted(points), places, strict=True):
+        drawn.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{COLOURS["unitfleet"]}"/>')
+        drawn.append(_text(x - 8, y - 8, f"{points[size]:.3g}", "end"))
+        drawn.append(_text(x, bottom + 16, f"{size:g}", "middle"))
+    return _whole(title, f"{unit}, by {across}", bottom, drawn, {"unitfleet": "measured", "aim": "linear"})
 
 
 def _middle(values: Sequence[float]) -> float:

@@ -61,7 +61,9 @@ FAILOVERS = [
 ]
 
 
-def report(tmp_path: Path, lines: list[dict[str, Any]], *args: str, more: str = "") -> subprocess.CompletedProcess[str]:
+def report(
+    tmp_path: Path, lines: list[dict[str, Any]], *args: str, more: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Write lines and a page, and run bench/report. `more` stands after the lines."""
     (tmp_path / "lines.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lines) + more)
     page = tmp_path / "performance.md"
@@ -108,6 +110,25 @@ def test_only_what_stands_between_the_markers_is_made_anew(tmp_path: Path) -> No
     # once more, with one kind alone: the other stays as it is, and the same lines make the same page
     assert report(tmp_path, STARTS).returncode == 0
     assert (tmp_path / "performance.md").read_text() == page
+
+
+def test_sizes_stand_side_by_side_and_the_worst_of_them_is_held_against_the_aim(tmp_path: Path) -> None:
+    page = "# Speed\n<!-- from: scale -->\n<!-- end -->\n"
+    (tmp_path / "performance.md").write_text(page)
+    sizes = [
+        {"bench": "scale", "kind": "placements", "n": n, "units": 10 * n, "value": value, "unit": "/s", "run": run}
+        for n, value, run in ((100, 2000.0, 1), (1000, 900.0, 1), (1000, 980.0, 2), (1000, 1500.0, 3))
+    ]
+    done = report(tmp_path, sizes)
+    assert done.returncode == 0 and "left out" not in done.stderr
+    assert row((tmp_path / "performance.md").read_text(), "placements") == [
+        "2,000",
+        "980",
+        "/s",
+        "≥ 1000",
+        "missed",
+    ]
+    assert (tmp_path / "performance" / "scale.svg").exists()
 
 
 def test_a_kind_that_is_not_known_is_named_and_left_out(tmp_path: Path) -> None:
