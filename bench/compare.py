@@ -85,6 +85,7 @@ def main() -> None:
             lines = Lines(options.out, versions(engine))
             round = Round(lab, lines, counts, options.net.split(","), options.seconds, say)
             for run in range(runs):
+                lines.next_run(options.kind)
                 say(f"{options.kind}, run {run + 1} of {runs}")
                 for setting in in_turn(settings, run):
                     await kind.one(round, setting)

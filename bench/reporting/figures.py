@@ -13,6 +13,8 @@ from versus.lines import Line
 NAMES = {"engine": "Engine alone", "swarm": "Swarm", "unitfleet": "Unitfleet"}
 FULL_RUNS = 5
 """Fewer runs are a first look, and said to be."""
+DISTURBED_CORES = 0.5
+"""What is bound by CPU is left out where others kept more cores busy on average, whoever was measured."""
 SCALE_AIMS = {"placements": at_least(1000), "etcd-writes-idle": at_most(5), "replaced": at_most(30)}
 SCALE_DRAWN = "placements"
 """The kind of bench/scale whose cost is drawn over sizes: units a second."""
@@ -49,7 +51,18 @@ class Figure:
 def figures(lines: Sequence[Line]) -> list[Figure]:
     """Return all figures of the kinds that are known, kind by kind."""
     return [
-        figure for kind, of in KINDS.items() for figure in of([each for each in lines if each.get("kind") == kind])
+        figure
+        for kind, of in KINDS.items()
+        for figure in of(quiet([each for each in lines if each.get("kind") == kind]))
+    ]
+
+
+def quiet(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines that were not disturbed by others; only what is bound by CPU can be."""
+    return [
+        line
+        for line in lines
+        if line.get("kind") not in ("starts", "big") or float(line["foreign_cores"]) <= DISTURBED_CORES
     ]
 
 

@@ -12,6 +12,7 @@ from versus.lines import Line
 
 from reporting import svg
 from reporting.figures import (
+    DISTURBED_CORES,
     FULL_RUNS,
     NAMES,
     SCALE_AIMS,
@@ -21,6 +22,7 @@ from reporting.figures import (
     cases,
     figures,
     number,
+    quiet,
     table,
     values,
 )
@@ -56,15 +58,17 @@ def sections(lines: Sequence[Line]) -> dict[str, Section]:
     if sizes := [line for line in lines if line.get("bench") == "scale"]:
         found["scale"] = _scale(sizes)
     for kind, make in _MAKE.items():
-        these = [line for line in lines if line.get("kind") == kind]
+        whole = [line for line in lines if line.get("kind") == kind]
+        these = quiet(whole)
         if these:
             section = make(these)
-            found[f"compare {kind}"] = Section(f"{section.text}\n\n{_conditions(these)}", section.plots)
+            said = _conditions(these, len(whole) - len(these))
+            found[f"compare {kind}"] = Section(f"{section.text}\n\n{said}", section.plots)
     return found
 
 
-def _conditions(lines: Sequence[Line]) -> str:
-    """Say when and where these were taken, what others did meanwhile, and which are few."""
+def _conditions(lines: Sequence[Line], left_out: int) -> str:
+    """Say when and where these were taken, what others did meanwhile, and how many there are."""
     days = sorted({line["at"][:10] for line in lines})
     told = lines[-1]["versions"]
     foreign = [line["foreign_cores"] for line in lines]
@@ -74,6 +78,8 @@ def _conditions(lines: Sequence[Line]) -> str:
         f"Engine {told['engine']}, etcd {told['etcd']}, Python {told['python']}. Others on the machine kept "
         f"{statistics.median(foreign):.2f} cores busy meanwhile, at most {max(foreign):.2f}.*"
     )
+    if left_out:
+        text += f"\n\n*Left out: {left_out} turns in which others kept more than {DISTURBED_CORES:g} cores busy.*"
     runs = {len(values(lines, who=who, setting=name, n=n)) for who, name, n in cases(lines, "who", "setting", "n")}
     if min(runs) < FULL_RUNS:
         text += f"\n\n*Fewer than {FULL_RUNS} runs are a first look: see the column of runs.*"

@@ -22,15 +22,18 @@ class Lines:
     def __init__(self, out: Path | None, versions: dict[str, str]) -> None:
         self._out = out
         self._versions = versions
-        self._runs: dict[tuple[object, ...], int] = {}
+        self._run = 0
+        self._held = read([out] if out and out.exists() else [])
         self.written: list[Line] = []
-        for line in read([out] if out and out.exists() else []):
-            self._count(line)
+
+    def next_run(self, kind: str) -> None:
+        """Begin a run, in which each of those compared has a turn; its number is nobody else's in the file."""
+        lines = [*self._held, *self.written]
+        self._run = 1 + max((int(line["run"]) for line in lines if line.get("kind") == kind), default=0)
 
     def write(self, kind: str, who: str, setting: str, n: int, **figures: object) -> None:
         """Print a line, and append it to the file."""
-        line: Line = {"bench": "compare", "kind": kind, "who": who, "setting": setting, "n": n}
-        line["run"] = self._count(line)
+        line: Line = {"bench": "compare", "kind": kind, "who": who, "setting": setting, "n": n, "run": self._run}
         line |= figures
         line |= {"at": datetime.now(UTC).isoformat(timespec="seconds"), "versions": self._versions}
         text = json.dumps(line, ensure_ascii=False)
@@ -39,11 +42,6 @@ class Lines:
             with self._out.open("a") as file:
                 file.write(f"{text}\n")
         self.written.append(line)
-
-    def _count(self, line: Line) -> int:
-        key = tuple(line.get(each) for each in ("kind", "who", "setting", "n"))
-        self._runs[key] = self._runs.get(key, 0) + 1
-        return self._runs[key]
 
 
 def read(files: list[Path]) -> list[Line]:
