@@ -25,7 +25,6 @@ from versus.engine import Connection, create_and_start, remove_all, sockets, spr
 from harness.cluster import Cluster
 from harness.engines import Engines
 from harness.image import IMAGE
-from harness.sites import Lab
 
 HOSTS = 5
 CONCURRENCY = (5, 10, 20)  # requests at a time to all Engines together
@@ -128,8 +127,7 @@ def _children_cpu_s() -> float:
 
 def raw_round(cluster: Cluster, network: str, count: int, concurrency: int) -> float:
     """Create and start containers with `concurrency` workers, host by host in turn; containers a second."""
-    assert isinstance(cluster._site, Lab)
-    engines = sockets(cluster._site)
+    engines = sockets(cluster.lab)
 
     def start(connections: list[Connection], number: int) -> None:
         create_and_start(connections[number % len(connections)], network)

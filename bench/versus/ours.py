@@ -23,9 +23,6 @@ from harness.daemon import Daemon
 from harness.etcd import SHM, EtcdCluster, EtcdServer, free_ports
 from harness.image import IMAGE
 from harness.sites import Lab
-from unitctl import context
-from unitctl.client import Api
-from unitctl.transport import Transport
 from unitfleet.api import Change, Changed, Changes
 from unitfleet.model import TargetState
 from versus.engine import emptied, remove_all, sockets
@@ -74,13 +71,13 @@ class Fleet(Cluster):
 
     async def start(self, count: int, network: str) -> None:
         """Submit and start units in one call; returns when they are accepted."""
-        _granted(await asyncio.to_thread(self.api_client().change, wishes(1, count, network)))
+        _granted(await asyncio.to_thread(self.api().change, wishes(1, count, network)))
 
     async def clear(self) -> None:
         """Destroy all units, and wait until their containers are gone."""
         doomed = [Change(name=name, target=TargetState.DESTROYED) for name in await self.units()]
-        await asyncio.to_thread(self.api_client().change, doomed)
-        await emptied(sockets(self.hosts_of()), 300)
+        await asyncio.to_thread(self.api().change, doomed)
+        await emptied(sockets(self.lab), 300)
         await self.wait_until(self._is_empty, 60, "every unit is gone")
 
     def ask_for(self, master: int, changes: Sequence[Change]) -> None:
@@ -98,15 +95,6 @@ class Fleet(Cluster):
             raise RuntimeError(f"{response.status} {answer[:200]!r}")
         _granted(msgspec.json.decode(answer, type=Changed))
 
-    def api_client(self) -> Api:
-        """Return a client of the API, whose calls block."""
-        return Api(Transport(context.find(context.Invocation(), self._environment())))
-
-    def hosts_of(self) -> Lab:
-        """Return the lab that this stands in."""
-        assert isinstance(self._site, Lab)
-        return self._site
-
     # --- masters on hosts
 
     async def _put_on_hosts(self, members: Members) -> None:
@@ -123,7 +111,7 @@ class Fleet(Cluster):
         return told
 
     def _where(self, master: int) -> str:
-        return f"{self.hosts_of().host_address(self.on_hosts[master])}:{self._ports[master]}"
+        return f"{self.lab.host_address(self.on_hosts[master])}:{self._ports[master]}"
 
     @property
     def endpoints(self) -> tuple[str, ...]:
@@ -136,7 +124,7 @@ class Fleet(Cluster):
         """Start one more master, on its host where it has one."""
         if not self.on_hosts:
             return super().start_master()
-        with inside(self.hosts_of().engines.namespace(self.on_hosts[len(self.masters)])):
+        with inside(self.lab.engines.namespace(self.on_hosts[len(self.masters)])):
             return super().start_master()
 
     async def power_off(self, machine: Machine) -> None:
