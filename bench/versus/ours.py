@@ -91,7 +91,7 @@ class Fleet(Cluster):
             connection.request("POST", "/v1/units", msgspec.json.encode(Changes(changes=tuple(changes))), headers)
             response = connection.getresponse()
             answer = response.read()
-        if response.status != 200:
+        if response.status >= 300:
             raise RuntimeError(f"{response.status} {answer[:200]!r}")
         _granted(msgspec.json.decode(answer, type=Changed))
 
