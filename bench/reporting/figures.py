@@ -137,7 +137,7 @@ def _failover(lines: Sequence[Line]) -> list[Figure]:
             aim = at_most(round(0.65 * statistics.median(swarm), 2))
         found += _some(f"{NAMES[str(who)]}, {setting}", took, "s", "failover", aim)
     ours = values(lines, who="unitfleet", setting="default")
-    if ours:
+    if len(ours) >= FULL_RUNS:  # there is no tail of less
         tail = Figure("failover", "", ours, "s").p95 / statistics.median(ours)
         found.append(
             Figure("failover", "Unitfleet, default: p95 beside the median", (tail,), "times", at_most(1.25))

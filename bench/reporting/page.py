@@ -104,8 +104,13 @@ def _starts(lines: Sequence[Line]) -> Section:
         these = [line for line in lines if (line["setting"], line["n"]) == (network, n)]
         took = {who: values(these, who=who) for who in NAMES}
         label = f"{n} containers, {network} network"
-        runs = sorted({len(each) for each in took.values()})
-        rows.append((label, *(_seconds(each) for each in took.values()), " to ".join(map(str, runs))))
+        rows.append(
+            (
+                label,
+                *(_seconds(each) for each in took.values()),
+                ", ".join(str(len(each)) for each in took.values()),
+            )
+        )
         times[label] = [svg.Row("", who, [statistics.median(each)]) for who, each in took.items() if each]
         named = {figure.what.removeprefix(f"{label}: "): figure for figure in found}
         engines = [_median(named.get(f"CPU of the Engines each, {name}")) for name in NAMES.values()]
