@@ -88,7 +88,7 @@ def _conditions(lines: Sequence[Line], left_out: int) -> str:
 
 def _starts(lines: Sequence[Line]) -> Section:
     found = figures(lines)
-    rows: list[Sequence[str]] = [("", "Engine alone", "Swarm", "Unitfleet", "runs")]
+    rows: list[Sequence[str]] = [("", "Engine alone", "Swarm", "Unitfleet", "runs of each")]
     cost: list[Sequence[str]] = [
         (
             "CPU of a container, ms",
