@@ -13,8 +13,8 @@ from versus.lines import Line
 NAMES = {"engine": "Engine alone", "swarm": "Swarm", "unitfleet": "Unitfleet"}
 FULL_RUNS = 5
 """Fewer runs are a first look, and said to be."""
-DISTURBED_CORES = 0.5
-"""What is bound by CPU is left out where others kept more cores busy on average, whoever was measured."""
+DISTURBED = 0.5
+"""What is bound by CPU is left out where others kept more of all cores busy on average, whoever was measured."""
 SCALE_AIMS = {"placements": at_least(1000), "etcd-writes-idle": at_most(5), "replaced": at_most(30)}
 SCALE_DRAWN = "placements"
 """The kind of bench/scale whose cost is drawn over sizes: units a second."""
@@ -59,11 +59,12 @@ def figures(lines: Sequence[Line]) -> list[Figure]:
 
 def quiet(lines: Sequence[Line]) -> list[Line]:
     """Return the lines that were not disturbed by others; only what is bound by CPU can be."""
-    return [
-        line
-        for line in lines
-        if line.get("kind") not in ("starts", "big") or float(line["foreign_cores"]) <= DISTURBED_CORES
-    ]
+    bound = ("starts", "big")
+    return [line for line in lines if line.get("kind") not in bound or _share_of_others(line) <= DISTURBED]
+
+
+def _share_of_others(line: Line) -> float:
+    return float(line["foreign_cores"]) / int(line["versions"]["cores"])
 
 
 def unknown(lines: Iterable[Line]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from versus.lines import Line
 
 from reporting import svg
 from reporting.figures import (
-    DISTURBED_CORES,
+    DISTURBED,
     FULL_RUNS,
     NAMES,
     SCALE_AIMS,
@@ -79,7 +79,7 @@ def _conditions(lines: Sequence[Line], left_out: int) -> str:
         f"{statistics.median(foreign):.2f} cores busy meanwhile, at most {max(foreign):.2f}.*"
     )
     if left_out:
-        text += f"\n\n*Left out: {left_out} turns in which others kept more than {DISTURBED_CORES:g} cores busy.*"
+        text += f"\n\n*Left out: {left_out} times in which others had more than {DISTURBED:.0%} of all cores.*"
     runs = {len(values(lines, who=who, setting=name, n=n)) for who, name, n in cases(lines, "who", "setting", "n")}
     if min(runs) < FULL_RUNS:
         text += f"\n\n*Fewer than {FULL_RUNS} runs are a first look: see the column of runs.*"

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from versus.cost import Meter
 from versus.turns import Contender, Round, Setting, turn
@@ -23,18 +24,9 @@ async def starts(round: Round, setting: Setting) -> None:
     async with turn(round, setting) as (contender, witness):
         for network in round.networks:
             for count in round.counts:
-                meter, took = await _timed(contender, witness, network, count, round)
-                spent = meter.read()
-                round.lines.write(
-                    "starts",
-                    setting.who,
-                    network,
-                    count,
-                    seconds=round_s(took),
-                    cpu_ms=spent.ms_each(count),
-                    foreign_cores=spent.foreign_cores,
-                )
-                round.say(f"  {setting.who}: {count} containers, {network} network: {took:.2f} s")
+                figures = await _timed(contender, witness, network, count, round)
+                round.lines.write("starts", setting.who, network, count, **figures)
+                round.say(f"  {setting.who}: {count} containers, {network} network: {figures['seconds']:.2f} s")
                 await contender.clear()
                 await asyncio.sleep(1)
 
@@ -45,29 +37,17 @@ async def big(round: Round, setting: Setting) -> None:
         for count in round.counts:
             watch = asyncio.create_task(_machine(round, witness))
             try:
-                meter, took = await _timed(contender, witness, "host", count, round)
-                spent = meter.read()
+                figures = await _timed(contender, witness, "host", count, round)
             finally:
                 watch.cancel()
                 [seen] = await asyncio.gather(watch, return_exceptions=True)
             if isinstance(seen, BaseException):
                 raise seen
-            round.lines.write(
-                "big",
-                setting.who,
-                "host",
-                count,
-                seconds=round_s(took),
-                cpu_ms=spent.ms_each(count),
-                foreign_cores=spent.foreign_cores,
-                **seen,
-            )
-            round.say(f"  {setting.who}: {count} containers: {took:.1f} s, load {seen['peak_load']}")
+            round.lines.write("big", setting.who, "host", count, **figures, **seen)
+            round.say(f"  {setting.who}: {count} containers: {figures['seconds']:.1f} s, load {seen['peak_load']}")
 
 
-async def _timed(
-    contender: Contender, witness: Witness, network: str, count: int, round: Round
-) -> tuple[Meter, float]:
+async def _timed(contender: Contender, witness: Witness, network: str, count: int, round: Round) -> dict[str, Any]:
     meter = Meter(round.lab, contender.pids())
     began = time.time()
     handed = asyncio.create_task(contender.start(count, network))
@@ -79,8 +59,13 @@ async def _timed(
     finally:
         handed.cancel()
         seen.cancel()
+    foreign_cores = meter.read().foreign_cores  # what others take afterwards disturbs nobody
     await asyncio.sleep(SETTLED_S)
-    return meter, seen.result() - began
+    return {
+        "seconds": round_s(seen.result() - began),
+        "cpu_ms": meter.read().ms_each(count),
+        "foreign_cores": foreign_cores,
+    }
 
 
 async def _machine(round: Round, witness: Witness) -> dict[str, float]:
