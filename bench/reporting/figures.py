@@ -14,7 +14,7 @@ NAMES = {"engine": "Engine alone", "swarm": "Swarm", "unitfleet": "Unitfleet"}
 FULL_RUNS = 5
 """Fewer runs are a first look, and said to be."""
 DISTURBED = 0.5
-"""What is bound by CPU is left out where others kept more of all cores busy on average, whoever was measured."""
+"""A run that is bound by CPU counts for nobody if others had more of all cores while anybody was measured."""
 SCALE_AIMS = {"placements": at_least(1000), "etcd-writes-idle": at_most(5), "replaced": at_most(30)}
 SCALE_DRAWN = "placements"
 """The kind of bench/scale whose cost is drawn over sizes: units a second."""
@@ -58,9 +58,14 @@ def figures(lines: Sequence[Line]) -> list[Figure]:
 
 
 def quiet(lines: Sequence[Line]) -> list[Line]:
-    """Return the lines that were not disturbed by others; only what is bound by CPU can be."""
-    bound = ("starts", "big")
-    return [line for line in lines if line.get("kind") not in bound or _share_of_others(line) <= DISTURBED]
+    """Return the lines of runs in which others disturbed nobody; only what is bound by CPU can be disturbed."""
+    bound = [line for line in lines if line.get("kind") in ("starts", "big")]
+    disturbed = {_same_run(line) for line in bound if _share_of_others(line) > DISTURBED}
+    return [line for line in lines if _same_run(line) not in disturbed]
+
+
+def _same_run(line: Line) -> tuple[object, ...]:
+    return tuple(line.get(key) for key in ("kind", "setting", "n", "run"))
 
 
 def _share_of_others(line: Line) -> float:
@@ -209,13 +214,21 @@ def bounded(aim: Aim | None) -> str:
 
 def table(found: Sequence[Figure]) -> str:
     """Return figures as Markdown, which a terminal shows as well."""
-    rows = [("", "median", "p95", "most", "runs", "aim", "")]
+    rows: list[tuple[str, ...]] = [("", "median", "least", "p95", "most", "runs", "aim", "")]
     for each in found:
-        alone = len(each.values) == 1
-        tail = ("", "") if alone else (number(each.p95), number(max(each.values)))
+        spread = [number(value) for value in (min(each.values), each.p95, max(each.values))]
         value = f"{number(each.median)} {each.unit}".strip()
         aim = f"{bounded(each.aim)} {each.unit}" if each.aim else ""
-        rows.append((each.what, value, *tail, str(len(each.values)), aim, each.verdict))
+        rows.append(
+            (
+                each.what,
+                value,
+                *(spread if len(each.values) > 1 else [""] * 3),
+                str(len(each.values)),
+                aim,
+                each.verdict,
+            )
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"

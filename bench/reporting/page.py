@@ -79,7 +79,7 @@ def _conditions(lines: Sequence[Line], left_out: int) -> str:
         f"{statistics.median(foreign):.2f} cores busy meanwhile, at most {max(foreign):.2f}.*"
     )
     if left_out:
-        text += f"\n\n*Left out: {left_out} times in which others had more than {DISTURBED:.0%} of all cores.*"
+        text += f"\n\n*Left out: {left_out} lines of runs in which others had over {DISTURBED:.0%} of all cores.*"
     runs = {len(values(lines, who=who, setting=name, n=n)) for who, name, n in cases(lines, "who", "setting", "n")}
     if min(runs) < FULL_RUNS:
         text += f"\n\n*Fewer than {FULL_RUNS} runs are a first look: see the column of runs.*"
