@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +51,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="bench/compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = "; ".join(f"{name}: {kind.about}" for name, kind in KINDS.items())
-    parser.add_argument("kind", choices=KINDS, help=kinds)
+    told = "; ".join(f"{name}: {kind.about}" for name, kind in KINDS.items())
+    parser.add_argument("kind", choices=("all", *KINDS), help=f"{told}; all of them: some hours")
     parser.add_argument("--runs", type=int, default=0, metavar="N", help="turns of each (5; idle and big 1)")
     parser.add_argument(
         "--counts", default="", metavar="N,…", help="containers: starts 20,100,200; idle 100; big 1000"
@@ -64,14 +63,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="how long idle looks (60)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="append the lines to this file, too")
     options = parser.parse_args()
-    kind = KINDS[options.kind]
-    settings = [each for each in kind.settings if _named(options.who, ",", each.who)]
-    settings = [each for each in settings if _named(options.settings, ";", each.name)]
-    if not settings:
+    if options.kind == "all" and (options.counts or options.settings):
+        parser.error("--counts and --settings are those of one kind")
+    kinds = list(KINDS) if options.kind == "all" else [options.kind]
+    turns = {kind: _turns(KINDS[kind], options) for kind in kinds}
+    if not all(turns.values()):
         parser.error("nobody is left of --who and --settings")
-    runs = options.runs or kind.runs
-    counts = [int(each) for each in options.counts.split(",")] if options.counts else kind.counts
-    if options.kind == "idle" and len(counts) != 1:
+    counts = [int(each) for each in options.counts.split(",")] if options.counts else []
+    if options.kind == "idle" and len(counts) > 1:
         parser.error("--counts of idle is one number")
     if reason := Engines.available() or cost.available():
         parser.exit(1, f"error: cannot compare: it {reason}\n")
@@ -83,17 +82,29 @@ def main() -> None:
         try:
             engine = str(ask(lab.engines.socket(0), "GET", "/version")["Version"])
             lines = Lines(options.out, versions(engine))
-            round = Round(lab, lines, counts, options.net.split(","), options.seconds, say)
-            for run in range(runs):
-                lines.next_run(options.kind)
-                say(f"{options.kind}, run {run + 1} of {runs}")
-                for setting in in_turn(settings, run):
-                    await kind.one(round, setting)
+            try:
+                for kind in kinds:
+                    what = counts or KINDS[kind].counts
+                    round = Round(lab, lines, what, options.net.split(","), options.seconds, say)
+                    for number, run in enumerate(turns[kind], 1):
+                        lines.next_run(kind)
+                        say(f"{kind}, run {number} of {len(turns[kind])}")
+                        for setting in run:
+                            await KINDS[kind].one(round, setting)
+            finally:
+                say(table(figures(lines.written)))
         finally:
             lab.down()
-        print(table(figures(lines.written)), file=sys.stderr)
 
-    drive(parser, work, 60 + runs * len(settings) * kind.turn_s)
+    limit_s = sum(len(run) * KINDS[kind].turn_s for kind, runs in turns.items() for run in runs)
+    drive(parser, work, 60 + limit_s)
+
+
+def _turns(kind: Kind, options: argparse.Namespace) -> list[list[Setting]]:
+    """Return who is measured in each run, in order."""
+    settings = [each for each in kind.settings if _named(options.who, ",", each.who)]
+    settings = [each for each in settings if _named(options.settings, ";", each.name)]
+    return [in_turn(settings, run) for run in range(options.runs or kind.runs)] if settings else []
 
 
 def _named(wanted: str, separator: str, name: str) -> bool:

@@ -31,7 +31,7 @@ def test_a_bench_says_how_it_is_used(name: str) -> None:
 
 def test_a_comparison_says_what_it_measures_and_how_runs_add_up() -> None:
     told = told_of("compare")
-    assert all(kind in told for kind in ("starts", "failover", "leader", "idle", "big"))
+    assert all(kind in told for kind in ("starts", "failover", "leader", "idle", "big", "all"))
     assert "--runs" in told and "--out" in told
     assert "performance.md" in told_of("report")
 
