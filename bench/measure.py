@@ -18,11 +18,13 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import psutil
+from aims import Aim
+from aims import at_least as at_least  # for the benches, which have all from here
+from aims import at_most as at_most
 
 TOP = Path(__file__).resolve().parents[1]
 sys.path.append(str(TOP / "tests"))
@@ -32,31 +34,6 @@ from harness.cluster import Cluster, Machine  # noqa: E402 (found by the line ab
 LABEL = "unitfleet.unit"
 
 PROCESS = "[Service]\nExecStart=/bin/sleep 100000\n\n[X-Fleet]\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Aim:
-    """What a median should come to; `sign` is "<=" or ">="."""
-
-    sign: str
-    bound: float
-
-    def __str__(self) -> str:
-        return f"{self.sign} {self.bound:g}"
-
-    def met_by(self, value: float) -> bool:
-        """Tell whether a figure is good enough."""
-        return value <= self.bound if self.sign == "<=" else value >= self.bound
-
-
-def at_most(bound: float) -> Aim:
-    """Return the aim of a figure that should be small."""
-    return Aim("<=", bound)
-
-
-def at_least(bound: float) -> Aim:
-    """Return the aim of a figure that should be large."""
-    return Aim(">=", bound)
 
 
 class Bench:

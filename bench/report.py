@@ -10,10 +10,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from measure import TOP, say
 from reporting.figures import figures, table, unknown
 from reporting.page import fill, sections
 from versus.lines import read
+
+PAGE = Path(__file__).resolve().parents[1] / "docs/performance.md"
 
 
 def main() -> int:
@@ -23,15 +24,13 @@ def main() -> int:
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="JSON lines, as bench/compare --out makes"
     )
-    parser.add_argument(
-        "--out", type=Path, default=TOP / "docs/performance.md", help="the page (docs/performance.md)"
-    )
+    parser.add_argument("--out", type=Path, default=PAGE, help="the page (docs/performance.md)")
     parser.add_argument("--table", action="store_true", help="print all figures instead, and write nothing")
     options = parser.parse_args()
     try:
         lines = read(options.files)
         for kind, count in unknown(lines).items():
-            say(f"left out {count} lines of kind {kind}: this report does not know it")
+            _say(f"left out {count} lines of kind {kind}: this report does not know it")
         if options.table:
             print(table(figures(lines)))
             return 0
@@ -46,8 +45,12 @@ def main() -> int:
             plots.mkdir(exist_ok=True)
             (plots / name).write_text(text)
     options.out.write_text(page)
-    say(f"wrote {options.out}: {', '.join(made) or 'nothing is known'}")
+    _say(f"wrote {options.out}: {', '.join(made) or 'nothing is known'}")
     return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

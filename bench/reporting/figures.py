@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from measure import Aim, at_least, at_most
+from aims import Aim, at_least, at_most
 from versus.lines import Line
 
 NAMES = {"engine": "Engine alone", "swarm": "Swarm", "unitfleet": "Unitfleet"}

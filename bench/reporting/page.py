@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from measure import Aim
+from aims import Aim
 from versus.lines import Line
 
 from reporting import svg
