@@ -18,11 +18,13 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import psutil
+from aims import Aim
+from aims import at_least as at_least  # for the benches, which have all from here
+from aims import at_most as at_most
 
 TOP = Path(__file__).resolve().parents[1]
 sys.path.append(str(TOP / "tests"))
@@ -32,31 +34,6 @@ from harness.cluster import Cluster, Machine  # noqa: E402 (found by the line ab
 LABEL = "unitfleet.unit"
 
 PROCESS = "[Service]\nExecStart=/bin/sleep 100000\n\n[X-Fleet]\n"
-
-
-@dataclass(frozen=True, slots=True)
-class Aim:
-    """What a median should come to; `sign` is "<=" or ">="."""
-
-    sign: str
-    bound: float
-
-    def __str__(self) -> str:
-        return f"{self.sign} {self.bound:g}"
-
-    def met_by(self, value: float) -> bool:
-        """Tell whether a figure is good enough."""
-        return value <= self.bound if self.sign == "<=" else value >= self.bound
-
-
-def at_most(bound: float) -> Aim:
-    """Return the aim of a figure that should be small."""
-    return Aim("<=", bound)
-
-
-def at_least(bound: float) -> Aim:
-    """Return the aim of a figure that should be large."""
-    return Aim(">=", bound)
 
 
 class Bench:
@@ -121,26 +98,36 @@ def main(
     options.runs = options.runs or (quick_runs if options.quick else runs)
     if options.runs < 1:
         parser.error("--runs must be 1 or more")
+
+    async def work(directory: Path) -> None:
+        await measure(Bench(name, options, directory))
+
+    drive(parser, work, limit_s * max(1.0, options.runs / runs))
+
+
+def drive(parser: argparse.ArgumentParser, work: Callable[[Path], Awaitable[None]], limit_s: float) -> None:
+    """Do the work of a command, with a directory that goes with it; after `limit_s` it is ended.
+
+    An interrupt or SIGTERM cancels it, so that all is cleaned up.
+    """
     if shutil.which("etcd") is None:
         parser.exit(1, "error: cannot measure: no etcd on PATH\nhint: apt-get install etcd-server\n")
     _compile()
     try:
-        asyncio.run(_bounded(name, options, measure, limit_s * max(1.0, options.runs / runs)))
+        asyncio.run(_bounded(work, limit_s))
     except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C, SIGTERM: all was cleaned up
         parser.exit(130, "interrupted\n")
-    except TimeoutError:
-        parser.exit(1, f"error: bench/{name} took too long and was ended\n")
+    except TimeoutError as error:
+        parser.exit(1, f"error: {parser.prog} took too long and was ended{f': {error}' if str(error) else ''}\n")
 
 
-async def _bounded(
-    name: str, options: argparse.Namespace, measure: Callable[[Bench], Awaitable[None]], limit_s: float
-) -> None:
+async def _bounded(work: Callable[[Path], Awaitable[None]], limit_s: float) -> None:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    with tempfile.TemporaryDirectory(prefix=f"unitfleet-bench-{name}-") as directory:
+    with tempfile.TemporaryDirectory(prefix="unitfleet-bench-") as directory:
         async with asyncio.timeout(limit_s):
-            await measure(Bench(name, options, Path(directory)))
+            await work(Path(directory))
 
 
 def _compile() -> None:

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
-import queue
 import resource
-import socket
 import statistics
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from measure import (
     PROCESS,
@@ -27,11 +20,11 @@ from measure import (
     say,
     started_at,
 )
+from versus.engine import Connection, create_and_start, remove_all, sockets, spread
 
 from harness.cluster import Cluster
 from harness.engines import Engines
 from harness.image import IMAGE
-from harness.sites import Lab
 
 HOSTS = 5
 CONCURRENCY = (5, 10, 20)  # requests at a time to all Engines together
@@ -132,94 +125,16 @@ def _children_cpu_s() -> float:
 # --- the Engine alone
 
 
-class Connection(http.client.HTTPConnection):
-    """One kept connection to an Engine, without any library between."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=60)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the Engine's socket."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(str(self._path))
-
-    def call(self, method: str, path: str, body: object = None) -> bytes:
-        """Return the answer; raises `RuntimeError` for a refusal."""
-        text = None if body is None else json.dumps(body)
-        self.request(method, f"/v1.41{path}", text, {"Content-Type": "application/json"})
-        response = self.getresponse()
-        answer = response.read()
-        if response.status >= 400:
-            raise RuntimeError(f"{method} {path}: {response.status} {answer[:200]!r}")
-        return answer
-
-
 def raw_round(cluster: Cluster, network: str, count: int, concurrency: int) -> float:
     """Create and start containers with `concurrency` workers, host by host in turn; containers a second."""
-    sockets = engine_sockets(cluster)
-    made: list[tuple[int, str]] = []
-    body = {
-        "Image": IMAGE,
-        "Cmd": ["sleep", "100000"],
-        "Labels": {"bench": "raw"},
-        "HostConfig": {"NetworkMode": network},
-    }
+    engines = sockets(cluster.lab)
 
     def start(connections: list[Connection], number: int) -> None:
-        host = number % len(sockets)
-        copy_id = json.loads(connections[host].call("POST", "/containers/create", body))["Id"]
-        made.append((host, copy_id))
-        connections[host].call("POST", f"/containers/{copy_id}/start")
+        create_and_start(connections[number % len(connections)], network)
 
-    def remove(connections: list[Connection], number: int) -> None:
-        host, copy_id = made[number]
-        connections[host].call("DELETE", f"/containers/{copy_id}?force=1")
-
-    took = spread(sockets, count, concurrency, start)
-    spread(sockets, len(made), max(CONCURRENCY), remove)
+    took = spread(engines, count, concurrency, start)
+    remove_all(engines)
     return count / took
-
-
-def engine_sockets(cluster: Cluster) -> list[Path]:
-    """Return where the Engine of each host answers."""
-    site = cluster._site
-    assert isinstance(site, Lab)
-    return [site.engines.socket(machine.host) for machine in cluster.machines]
-
-
-def spread(
-    sockets: list[Path], count: int, concurrency: int, work: Callable[[list[Connection], int], None]
-) -> float:
-    """Do `count` things with `concurrency` workers; return the seconds that all took, raise what one raised."""
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in range(count):
-        waiting.put(number)
-    failures: list[Exception] = []
-
-    def serve() -> None:
-        connections = [Connection(path) for path in sockets]
-        try:
-            while not failures:
-                work(connections, waiting.get_nowait())
-        except queue.Empty:
-            pass
-        except Exception as error:  # raised below, in the thread that waits
-            failures.append(error)
-        finally:
-            for connection in connections:
-                connection.close()
-
-    workers = [threading.Thread(target=serve) for _ in range(concurrency)]
-    began = time.perf_counter()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    took = time.perf_counter() - began
-    if failures:
-        raise failures[0]
-    return took
 
 
 if __name__ == "__main__":

@@ -25,6 +25,19 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.mark.parametrize("name", ["start", "failover", "footprint", "agent", "bandwidth", "sinks"])
 def test_a_bench_says_how_it_is_used(name: str) -> None:
+    told = told_of(name)
+    assert "--runs" in told and "--quick" in told
+
+
+def test_a_comparison_says_what_it_measures_and_how_runs_add_up() -> None:
+    told = told_of("compare")
+    assert all(kind in told for kind in ("starts", "failover", "leader", "idle", "big", "all"))
+    assert "--runs" in told and "--out" in told
+    assert "performance.md" in told_of("report")
+
+
+def told_of(name: str) -> str:
+    """What a bench says of itself."""
     script = (BENCH / name).read_text()
     assert script.startswith("#!/usr/bin/env bash\n") and f"bench/{name}.py" in script
     assert (BENCH / name).stat().st_mode & 0o111
@@ -32,7 +45,8 @@ def test_a_bench_says_how_it_is_used(name: str) -> None:
         [sys.executable, str(BENCH / f"{name}.py"), "--help"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert f"bench/{name}" in done.stdout and "--runs" in done.stdout and "--quick" in done.stdout
+    assert f"bench/{name}" in done.stdout
+    return done.stdout
 
 
 def test_a_figure_is_one_line_of_json_with_the_median_as_its_value(measure: Any) -> None:
