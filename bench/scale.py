@@ -13,7 +13,7 @@ import random
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from typing import Any
 from measure import Aim, Bench, at_least, at_most, cpu_s, main, rss_mb, say
 
 from harness.cluster import Cluster
-
 from harness.eventually import eventually
 from unitfleet import codec, keys
 from unitfleet.api import Change
@@ -40,6 +39,7 @@ SETTLE_S = 4.0
 SILENT = 5  # machines that end one by one, to see how soon each is noticed
 SHARE_LOST = 10  # one in ten
 PROFILE = Profile.DEFAULT
+PLACEMENTS, STATES = keys.PREFIX + "placements/", keys.PREFIX + "states/"
 TEXT = "[Service]\nExecStart=/bin/true\n"
 
 AIMS: dict[str, Aim] = {
@@ -259,8 +259,8 @@ async def placing(scale: Scale) -> None:
     before = {who: cpu_s(held) for who, held in pids.items()}
     began = time.monotonic()
     asked = asyncio.create_task(asyncio.to_thread(_submit, cluster, changes))
-    decided = asyncio.create_task(_counted(cluster, keys.placements_of("")[:-1], scale.units))
-    reported = asyncio.create_task(_counted(cluster, keys.states_of("")[:-1], scale.units))
+    decided = asyncio.create_task(_counted(cluster, PLACEMENTS, scale.units))
+    reported = asyncio.create_task(_counted(cluster, STATES, scale.units))
     accepted_at = await asked
     decided_at = await decided
     await reported
@@ -335,10 +335,11 @@ async def losing(scale: Scale) -> None:
     """End one machine in ten at once; wait until what ran there is told as running elsewhere."""
     doomed = random.sample(sorted(scale.agents.living), scale.machines // SHARE_LOST)
     gone = {id_of(machine) for machine in doomed}
-    listed = await scale.cluster.store.list(keys.placements_of("")[:-1])
-    missing = {unit for _, machine, unit in map(keys.split, (item.key for item in listed.items)) if machine in gone}
+    listed = await scale.cluster.store.list(PLACEMENTS)
+    placed = [keys.split(item.key) for item in listed.items]
+    missing = {unit for _, machine, unit in placed if machine in gone}
     units = len(missing)
-    watching = scale.cluster.store.watch(keys.states_of("")[:-1], start_revision=listed.revision + 1)
+    watching = scale.cluster.store.watch(STATES, start_revision=listed.revision + 1)
     ended = await scale.agents.end(doomed)
     async with asyncio.timeout(120), contextlib.aclosing(watching) as batches:
         async for batch in batches:
@@ -430,7 +431,7 @@ async def _all(cluster: Cluster, prefix: str, count: int) -> bool:
 
 
 async def _all_run(cluster: Cluster, count: int) -> bool:
-    listed = await cluster.store.list(keys.states_of("")[:-1])
+    listed = await cluster.store.list(STATES)
     states = (codec.decode(item.value, UnitState, item.key) for item in listed.items)
     return sum(state.phase is CopyPhase.RUNNING for state in states) == count
 
@@ -463,10 +464,11 @@ def table(done: list[Scale]) -> list[str]:
         verdict = "" if aim is None or not values else "met" if all(map(aim.met_by, values)) else "MISSED"
         rows.append((kind, *cells, str(aim or ""), verdict))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-        for row in rows
-    ]
+    return ["  ".join(_cells(row, widths)).rstrip() for row in rows]
+
+
+def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Each agent has a store of its own, so a connection of its own to etcd, as it has
 this process's event loop alone. Commands come as JSON lines on stdin, each is answered by one on stdout:
 
     {"do": "end", "machines": [3, 4]}   end these agents as a power cut would → {"at": {"3": when, …}}
-    {"do": "traffic"}                   → {"connections": n, "sent": bytes, "received": bytes} since their beginning
+    {"do": "traffic"}                   → {"connections": n, "sent": bytes, "received": bytes} since they began
 """
 
 from __future__ import annotations

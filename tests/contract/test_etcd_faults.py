@@ -8,6 +8,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -431,10 +432,10 @@ async def test_a_message_of_a_watch_costs_no_task_however_many_watches_are_guard
         await seen(1)
         assert sum("_keep_guard" in repr(task) for task in asyncio.all_tasks()) == 1
 
-        def count(loop: asyncio.AbstractEventLoop, coro: object, **rest: object) -> asyncio.Task[object]:
+        def count(loop: asyncio.AbstractEventLoop, coro: Any, **rest: Any) -> asyncio.Task[Any]:
             nonlocal made
             made += "guard" in repr(coro)
-            return asyncio.Task(coro, loop=loop, **rest)  # type: ignore[arg-type]
+            return asyncio.Task(coro, loop=loop, **rest)
 
         loop.set_task_factory(count)
         await seen(5)
