@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache, partial
 
 import msgspec
 
@@ -42,6 +43,8 @@ from unitfleet.specifiers import Specifiers
 from unitfleet.unitfile import XFLEET, Option, UnitFile
 
 MAX_BYTES = 64 * 1024
+
+_parsed = lru_cache(maxsize=64)(partial(unitfile.parse, max_line=None))  # instances of a template share a text
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _INSTANCE = re.compile(r"%[iIjJfnN]")
@@ -150,7 +153,7 @@ def _fleet_reading(text: str, found: tuple[Option, ...], problems: Problems) -> 
     systemd's reading stands.
     """
     try:
-        file = unitfile.parse(text, max_line=None)
+        file = _parsed(text)
     except unitfile.UnreadableUnit:
         return UnitFile(tuple(option for option in found if option.section == XFLEET))
     theirs = {(option.name, option.value) for option in file.options if option.section == XFLEET}
