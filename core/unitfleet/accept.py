@@ -76,6 +76,10 @@ def read(name: str, text: str, *, filename: str | None = None, host: Mapping[str
     return msgspec.structs.replace(spec, warnings=warnings)
 
 
+read_kept = lru_cache(maxsize=2048)(read)
+"""`read` for who asks again soon: a master that has judged a text for its user, and then places the unit."""
+
+
 def _presentable(text: str, problems: Problems) -> bool:
     """Tell whether it is text at all; what follows would only produce noise if not."""
     length = len(text.encode("utf-8", "surrogatepass"))
