@@ -76,8 +76,25 @@ def read(name: str, text: str, *, filename: str | None = None, host: Mapping[str
     return msgspec.structs.replace(spec, warnings=warnings)
 
 
-read_kept = lru_cache(maxsize=2048)(read)
-"""`read` for who asks again soon: a master that has judged a text for its user, and then places the unit."""
+def read_kept(name: str, text: str) -> UnitSpec:
+    """Return what `read` does, sooner where the text was read lately, under this name or one of its kind.
+
+    Without a `%` a text says the same to every instance of its template, but for the name.
+    """
+    unit = names.parse(name)
+    if "%" in text or unit.is_template:
+        return _kept(name, text)
+    try:
+        kin = _kept(f"kin{'@1' if unit.instance else ''}.{unit.suffix}", text)
+    except InvalidUnit:
+        return read(name, text)  # which says so under its own name
+    if kin.warnings:
+        return _kept(name, text)
+    needs = msgspec.structs.replace(kin.requirements, unit=unit.full)
+    return msgspec.structs.replace(kin, name=unit.full, requirements=needs)
+
+
+_kept = lru_cache(maxsize=1024)(read)
 
 
 def _presentable(text: str, problems: Problems) -> bool:
