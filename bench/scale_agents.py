@@ -34,7 +34,7 @@ CAPACITY = Capacity(cpu=64.0, memory=256 * GIB, disk=1024 * GIB)
 WANDERS = 0.03
 """Of its capacity: so much what a machine uses goes up and down, as it does while nothing happens."""
 
-JOINS_A_SECOND = 40
+JOINS_A_SECOND = 12
 """Agents begin at this pace: machines of a fleet do not boot in one moment."""
 
 _BYTES_ACKED, _BYTES_RECEIVED = 120, 128
@@ -46,7 +46,7 @@ class Machine:
 
     def __init__(self, number: int, endpoints: list[str]) -> None:
         self._rng = random.Random(number)
-        self._store = EtcdStore(endpoints)
+        self._store = EtcdStore(endpoints, probe_s=Profile.DEFAULT.probe_s)
         self._id = f"{number:032x}"
         self._agent = Agent(
             self._store,

@@ -114,9 +114,12 @@ class Stream:
 
 
 class Endpoint:
-    """One member. `drop` closes its connection; the next use opens a new one."""
+    """One member. `drop` closes its connection; the next use opens a new one.
 
-    def __init__(self, address: str, tls: TlsSource | None) -> None:
+    While something waits, a member that said nothing for `probe_s` seconds is asked for a sign of life.
+    """
+
+    def __init__(self, address: str, tls: TlsSource | None, probe_s: float = PROBE_EVERY_S) -> None:
         self.address = address.removeprefix("http://").removeprefix("https://")
         self._tls = tls
         self._shown: Tls | None = None  # by the channel that is open
@@ -124,7 +127,8 @@ class Endpoint:
         self._calls: set[Any] = set()
         self._guard: asyncio.Future[None] | None = None
         self._waiting = 0  # how many things are guarded
-        self._heard_at = -PROBE_EVERY_S
+        self._probe_s = probe_s
+        self._heard_at = -probe_s
 
     async def connect(self, timeout_s: float) -> None:
         """Wait for a connection. Raises `Failure`: then surely nothing was sent."""
@@ -205,11 +209,11 @@ class Endpoint:
                 self._guard = None
 
     async def _keep_guard(self) -> None:
-        """Probe a member that said nothing for `PROBE_EVERY_S`, and drop it when it does not answer."""
+        """Probe a member that said nothing for `probe_s`, and drop it when it does not answer."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._heard_at + PROBE_EVERY_S - loop.time())
-            if loop.time() < self._heard_at + PROBE_EVERY_S:
+            await asyncio.sleep(self._heard_at + self._probe_s - loop.time())
+            if loop.time() < self._heard_at + self._probe_s:
                 continue
             channel = self._channel
             try:
