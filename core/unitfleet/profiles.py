@@ -27,9 +27,9 @@ class Profile(StrEnum):
 
     @property
     def probe_s(self) -> float:
-        """How long etcd may say nothing to a machine before it is asked for a sign: renewals answered on time are one.
+        """How long etcd may say nothing to a machine before it is asked for a sign of life.
 
-        A thousand machines that ask every second are a thousand requests a second that tell nothing.
+        Renewals that are answered on time are one: a thousand machines would ask a thousand times a second.
         """
         return 1.2 * self.renew_s
 
