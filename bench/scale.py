@@ -242,7 +242,7 @@ async def joining(scale: Scale) -> None:
     began = time.monotonic()
     await eventually(
         lambda: _all(scale.cluster, keys.roster(""), scale.machines),
-        within_s=120,
+        within_s=180,
         what=lambda: "all machines joined",
         every_s=0.2,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -34,7 +35,7 @@ CAPACITY = Capacity(cpu=64.0, memory=256 * GIB, disk=1024 * GIB)
 WANDERS = 0.03
 """Of its capacity: so much what a machine uses goes up and down, as it does while nothing happens."""
 
-JOINS_A_SECOND = 12
+JOINS_A_SECOND = 9
 """Agents begin at this pace: machines of a fleet do not boot in one moment."""
 
 _BYTES_ACKED, _BYTES_RECEIVED = 120, 128
@@ -130,4 +131,6 @@ if __name__ == "__main__":
     parser.add_argument("--first", type=int, required=True)
     parser.add_argument("--count", type=int, required=True)
     options = parser.parse_args()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)  # a heap of hundreds of agents: no machine has one, nor its pauses
     asyncio.run(serve(options.first, options.count, options.etcd.split(",")))
