@@ -238,3 +238,12 @@ def test_the_next_of_many_that_ask_the_same_asks_the_rules_about_what_changed_al
         scene.settle(needs(f"job@{number}.service"), decided.machine)
     assert {len(host.units) for host in scene.hosts.values()} == {2}
     assert len(asked) == 200 + 399
+
+
+def test_a_host_whose_units_name_others_is_asked_about_each_name() -> None:
+    wary = a_host("m1", needs("wary.service", conflicts=("job@2.service",)))
+    scene = a_copy([a_host("m1"), a_host("m2", drained=True)])
+    scene.settle(next(iter(wary.units.values())), "m1")
+    decided = choose(needs("job@1.service"), scene)
+    assert isinstance(decided, Placed) and decided.machine == "m1"
+    assert isinstance(choose(needs("job@2.service"), scene), Refused)
