@@ -390,7 +390,7 @@ async def taking_over(scale: Scale) -> None:
 def _submit(cluster: Cluster, changes: list[Change]) -> float:
     """Ask for all of it, `A_CALL` units a request; return when the last one was answered. Blocks."""
     for start in range(0, len(changes), A_CALL):
-        for result in cluster._api().change(changes[start : start + A_CALL]).items:
+        for result in cluster.api().change(changes[start : start + A_CALL]).items:
             assert result.error is None, result.error
     return time.monotonic()
 
