@@ -95,7 +95,9 @@ async def serve(config: AgentConfig) -> None:
             stack.enter_context(_alone_as(facts.id, config.state_dir))
             tls = await _identity(config, facts.id, rng)
             etcd = await way_to_etcd(config)
-            store = MeasuredStore(EtcdStore(etcd.endpoints, tls=etcd.tls), instruments.stored)
+            store = MeasuredStore(
+                EtcdStore(etcd.endpoints, tls=etcd.tls, probe_s=config.profile.probe_s), instruments.stored
+            )
             stack.push_async_callback(store.close)
             kept = await read_record(local, WANTED, KeptWanted)
             cluster = kept.cluster if kept and kept.machine == facts.id else ""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache, partial
 
 import msgspec
 
@@ -43,6 +44,8 @@ from unitfleet.unitfile import XFLEET, Option, UnitFile
 
 MAX_BYTES = 64 * 1024
 
+_parsed = lru_cache(maxsize=64)(partial(unitfile.parse, max_line=None))  # instances of a template share a text
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _INSTANCE = re.compile(r"%[iIjJfnN]")
 # Unit types that are nothing without the section of their name.
@@ -71,6 +74,27 @@ def read(name: str, text: str, *, filename: str | None = None, host: Mapping[str
         raise InvalidUnit(f"cannot accept unit {name}: {errors[0]}{more}", errors)
     warnings = tuple(problem.text(shown) for problem in found if problem.severity is Severity.WARNING)
     return msgspec.structs.replace(spec, warnings=warnings)
+
+
+def read_kept(name: str, text: str) -> UnitSpec:
+    """Return what `read` does, sooner where the text was read lately, under this name or one of its kind.
+
+    Without a `%` a text says the same to every instance of its template, but for the name.
+    """
+    unit = names.parse(name)
+    if "%" in text or unit.is_template:
+        return _kept(name, text)
+    try:
+        kin = _kept(f"kin{'@1' if unit.instance else ''}.{unit.suffix}", text)
+    except InvalidUnit:
+        return read(name, text)  # which says so under its own name
+    if kin.warnings:
+        return _kept(name, text)
+    needs = msgspec.structs.replace(kin.requirements, unit=unit.full)
+    return msgspec.structs.replace(kin, name=unit.full, requirements=needs)
+
+
+_kept = lru_cache(maxsize=1024)(read)
 
 
 def _presentable(text: str, problems: Problems) -> bool:
@@ -150,7 +174,7 @@ def _fleet_reading(text: str, found: tuple[Option, ...], problems: Problems) -> 
     systemd's reading stands.
     """
     try:
-        file = unitfile.parse(text, max_line=None)
+        file = _parsed(text)
     except unitfile.UnreadableUnit:
         return UnitFile(tuple(option for option in found if option.section == XFLEET))
     theirs = {(option.name, option.value) for option in file.options if option.section == XFLEET}

@@ -26,6 +26,14 @@ class Profile(StrEnum):
         return self.ttl_s / RENEWALS
 
     @property
+    def probe_s(self) -> float:
+        """How long etcd may say nothing to a machine before it is asked for a sign of life.
+
+        Renewals that are answered on time are one: a thousand machines would ask a thousand times a second.
+        """
+        return 1.2 * self.renew_s
+
+    @property
     def grace_s(self) -> float:
         """How long after its lease ended a machine may come back before it is lost."""
         return {Profile.DEFAULT: 2.0, Profile.FAST: 1.0, Profile.FASTEST: 0.7}[self]

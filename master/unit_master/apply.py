@@ -7,7 +7,8 @@ fails, and two decisions of one leader can't pass each other (DESIGN §4, "seria
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -71,9 +72,13 @@ class Scribe:
         self._epoch = max(view.epoch, view.highest_epoch)
 
     def batches(self, actions: Iterable[Action], most: int) -> list[Transaction]:
-        """Return the transactions for `actions`, at most `most` actions each, in order."""
+        """Return the transactions for `actions`, at most `most` actions each, in order.
+
+        Placements that follow each other go machine by machine: their order is nobody's matter, and an agent that
+        hears of all of its own at once answers at once.
+        """
         found: list[Transaction] = []
-        for action in actions:
+        for action in _gathered(actions):
             for piece in self._write(action):
                 if found and len(found[-1].actions) < most and found[-1].fits(piece):
                     found[-1].take(piece)
@@ -266,3 +271,14 @@ class Scribe:
             at=self._now, kind=kind, writer=self._writer, unit=unit, machine=machine, epoch=epoch, message=message
         )
         txn.ops.append(Put(keys.event(int(self._now // 3600), self._writer, self._number()), codec.encode(event)))
+
+
+def _gathered(actions: Iterable[Action]) -> Iterator[Action]:
+    """Sort runs of placements by machine; each keeps its turn among those of its machine."""
+    for placing, run in itertools.groupby(actions, key=lambda action: isinstance(action, Place)):
+        held = list(run)
+        yield from sorted(held, key=_machine_of) if placing else held
+
+
+def _machine_of(action: Action) -> str:
+    return action.machine if isinstance(action, Place) else ""

@@ -29,14 +29,14 @@ from unit_master.actions import (
     Unpend,
     Want,
 )
+from unit_master.agenda import Agenda
 from unit_master.apply import Scribe, Transaction
-from unit_master.cache import Cache, Update
+from unit_master.cache import Cache, Subscription, Update
 from unit_master.etcd_roles.keeper import Keeper
 from unit_master.housekeeping import BATCH, COMPACT_EVERY_S, Revisions, deletions, garbage
-from unit_master.machines import Clocks, Wait, plan_machines
+from unit_master.machines import NOTHING, Clocks, MachinePlan, Wait, plan_machines
 from unit_master.metrics import MasterMetrics
 from unit_master.reconcile import plan_units
-from unit_master.scene import Scene, scene_of
 from unit_master.secrets.sealer import Sealer
 from unit_master.warm_sets import WarmSets
 from unitfleet import codec, keys
@@ -84,9 +84,8 @@ class Leader:
         self._waits: dict[str, tuple[int, float]] = {}
         self._most = MOST_ACTIONS
         self._conflicts = 0  # one after the other
-        self._scene: Scene | None = None  # still true, of a pass over all units that found nothing to do
-        self._passed_at = -math.inf  # when that pass was
-        self._reported: set[str] = set()  # units whose states changed since
+        self._agenda = Agenda()
+        self._calm_until = -math.inf  # no machine has to be looked at until then, or until one changes
 
     async def run(self) -> None:
         """Lead until cancelled; raises `TermOver` when a transaction shows that another leads."""
@@ -94,8 +93,7 @@ class Leader:
         with self._cache.subscribe() as subscription:
 
             async def plan() -> float | None:
-                self._note(subscription.take())
-                return await self._pass()
+                return await self._pass(subscription)
 
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(reconcile_forever(plan, subscription.changed, INTERVAL_S), name="plan")
@@ -118,64 +116,68 @@ class Leader:
                 await asyncio.sleep(RETRY_S)
 
     def _note(self, update: Update) -> None:
-        """Note what a change leaves open: a new state, the most frequent one, is a matter of its unit alone."""
+        """Note what a change leaves open: decide on nothing that was read before it."""
+        self._agenda.note(update.keys)
+        if update.keys is None:
+            self._calm_until = -math.inf
         for key in update.keys or ():
             match keys.split(key):
                 case "states", machine, unit:
-                    self._reported.add(unit)
                     self._saw(unit, machine)
-                case "events", *_:
-                    pass  # for people
-                case "sealed", *_:
-                    pass  # for agents
-                case (("images" | "warm" | "warm-set"), _):
-                    pass  # what it changes for the scheduler the next full pass knows
-                case _:
-                    self._scene = None
-        if update.keys is None or asyncio.get_running_loop().time() - self._passed_at >= INTERVAL_S:
-            self._scene = None
+                case (("machines" | "roster" | "machine-spec" | "resources" | "fence"), _) | ("brake",):
+                    self._calm_until = -math.inf
 
     def _saw(self, unit: str, machine: str) -> None:
         state = self._cache.view.states_of(unit).get(machine)
         if state is not None:
             self._metrics.seen(unit, machine, state.value.phase, asyncio.get_running_loop().time())
 
+    def _plan_machines(self) -> MachinePlan:
+        """Decide about machines; while all are there and none changes that is nothing."""
+        at = asyncio.get_running_loop().time()
+        if at < self._calm_until:
+            return NOTHING
+        plan = plan_machines(self._cache.view, self._clocks())
+        if plan == NOTHING:
+            self._calm_until = at + INTERVAL_S
+        return plan
+
     def _plan_units(self) -> list[UnitAction]:
-        """Decide about every unit, or only about those with new states when nothing else has changed."""
-        view, scene = self._cache.view, self._scene
-        names = None if scene is None else self._reported
-        if scene is None:
-            scene = scene_of(view)
-            self._passed_at = asyncio.get_running_loop().time()
+        """Decide about units that are open, some at a time."""
+        view = self._cache.view
         with self._metrics.planned.time():
+            scene, names = self._agenda.turn(view, asyncio.get_running_loop().time())
             actions = plan_units(view, self._now(), names, scene)
-        self._scene, self._reported = None if actions else scene, set()  # actions are drafted on the scene
+        if actions:
+            self._agenda.decided(names)
         return actions
 
-    async def _pass(self) -> float | None:
+    async def _pass(self, subscription: Subscription) -> float | None:
         try:
             with self._metrics.reconciled.time():
-                return await self._decide()
+                return await self._decide(subscription)
         except StoreError as error:
             self._metrics.errors.labels(type(error).__name__).inc()
             logger.warning("could not carry out a decision: %s", error)
             return RETRY_S
 
-    async def _decide(self) -> float | None:
+    async def _decide(self, subscription: Subscription) -> float | None:
         view = self._cache.view
         if view.leader is None or view.leader.value.nonce != self._term.nonce:
             await self._still_leads()
         if (again_s := await self._mend()) is not None:
             return again_s
-        machines = plan_machines(view, self._clocks())
+        self._note(subscription.take())
+        machines = self._plan_machines()
         for machine in machines.begin_wait:
             await self._begin_wait(machine)
+        self._note(subscription.take())
         actions = machines.actions or self._plan_units()
         if actions:
             await self._carry_out(actions)
             # whatever makes every decision fail, it must not make the leader spin
             return 0.0 if self._conflicts < MOST_CONFLICTS else RETRY_S
-        return machines.again_s
+        return machines.again_s if self._agenda.is_done else 0.0
 
     async def _mend(self) -> float | None:
         """Write the cluster's own two keys anew where somebody broke them; say when to go on, None: at once.

@@ -57,6 +57,10 @@ class MachinePlan:
     again_s: float | None = None
 
 
+NOTHING = MachinePlan((), BrakeState("off"))
+"""All machines that were ever seen are there, or were lost long ago."""
+
+
 def plan_machines(view: ClusterView, clocks: Clocks) -> MachinePlan:
     """Return what is to be done about machines, each with its reason."""
     actions: list[MachineAction] = [*_enrolled(view, clocks.now), *_forgotten(view)]

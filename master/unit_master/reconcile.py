@@ -26,9 +26,10 @@ from unit_master.actions import (
     Want,
 )
 from unit_master.advice import nearest_fix
+from unit_master.ranking import choose
 from unit_master.rules import unsuitable
 from unit_master.scene import Scene, scene_of
-from unit_master.scheduler import Refused, fits, pending_of, place
+from unit_master.scheduler import Refused, fits, pending_of
 from unit_master.view import ClusterView, Entry
 from unitfleet import keys
 from unitfleet.bandwidth import asked
@@ -67,14 +68,22 @@ def plan_units(
     machine. Peers are decided before those that follow them (MachineOf).
     """
     scene = scene_of(view) if scene is None else scene
-    if names is None:
-        names = view.units.keys() | view.placements.keys() | view.states.keys() | view.pending.keys()
-    wanted = set(names)
+    wanted = set(names_of(view) if names is None else names)
     actions: list[UnitAction] = list(_pins(view, wanted))
     unreadable = _unreadable_placements(view)
-    for name in sorted(wanted, key=lambda name: (_follows(view, name), name)):
+    for name in in_order(view, wanted):
         actions.extend(_Plan(view, scene, name, now, unreadable.get(name, frozenset())).actions())
     return actions
+
+
+def names_of(view: ClusterView) -> Set[str]:
+    """Return every unit that the store speaks of."""
+    return view.units.keys() | view.placements.keys() | view.states.keys() | view.pending.keys()
+
+
+def in_order(view: ClusterView, names: Iterable[str]) -> list[str]:
+    """Return units as they have to be decided: peers before those that follow them (MachineOf)."""
+    return sorted(names, key=lambda name: (_follows(view, name), name))
 
 
 def _unreadable_placements(view: ClusterView) -> dict[str, frozenset[str]]:
@@ -281,7 +290,7 @@ class _Plan:
         if needs.strict and (waits := self._waits_for_its_end()):
             yield from self._pend(Pending(unit=self.name, considered=0, message=waits, since=self.now))
             return
-        decided = place(needs, self.scene, but=() if new is None else (new,))
+        decided = choose(needs, self.scene, but=() if new is None else (new,))
         if isinstance(decided, Refused):
             yield from self._stays(unit, needs, wanted, new)
             yield from self._pend(pending_of(decided, self.name, self.now))
@@ -437,7 +446,7 @@ class _Plan:
             return
         if isinstance(decided, Amend):
             yield decided
-            host.add(needs)
+            self.scene.amend(needs, machine)
         elif self.asked is None:
             yield from self._pend(amendments.keeps(self.name, "bandwidth", host, decided, self.now))
 

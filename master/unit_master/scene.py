@@ -1,7 +1,8 @@
 """The scheduler's snapshot: every machine with what is placed on it.
 
-Made of a `ClusterView` once a planning pass. It is mutable for one reason only: the pass drafts its own
-decisions on it (`settle`, `leave`, `clear`), so that the next unit is placed as if they were carried out.
+Made of a `ClusterView`, and kept up with it where little has changed (`reseat`, `remeasure`). A planning pass
+drafts its own decisions on it (`settle`, `leave`, `clear`, `amend`), so that the next unit is placed as if they
+were carried out; what was not carried out is undone by a `reseat` of its unit.
 Figures are kept as integers (thousandths of a core, bytes): a sum must not depend on the order of its parts.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from unit_master.identities import AGENT
 from unit_master.view import ClusterView
@@ -16,6 +18,9 @@ from unitfleet.bandwidth import asked
 from unitfleet.model import Capacity, MachineStatus, Requirements, Wanted
 from unitfleet.names import split
 from unitfleet.policy import Policy
+
+if TYPE_CHECKING:
+    from unit_master.ranking import Ranking
 
 PortOrName = tuple[int, str] | str
 """What only one unit of a host can hold: a host port with its protocol, or a fixed container name."""
@@ -146,31 +151,89 @@ class Scene:
     live: dict[str, list[str]] = field(default_factory=dict)  # unit → machines of its live placements, newest last
     secrets: frozenset[str] = frozenset()  # names of those that are set
     pinned: dict[str, str] = field(default_factory=dict)  # unit → the image that is pinned for its text
+    seats: dict[str, set[str]] = field(default_factory=dict)  # unit → hosts that count it, leaving or not
+    entangled: set[str] = field(default_factory=set)  # placed units whose place depends on what others do
+    touched: list[str] = field(default_factory=list)  # hosts that changed, one after the other, since it was made
+    rankings: dict[Requirements, Ranking] = field(default_factory=dict)  # of those that asked before
 
     def settle(self, unit: Requirements, machine: str) -> None:
         """Draft: the unit is placed there now and that is its place; older placements of it stand."""
-        host = self.hosts.get(machine)
-        if host is not None and host.status is not MachineStatus.LOST:
-            host.add(unit)
+        self._seat(unit, machine)
         self._leave_live(unit.unit, machine)
         self.live.setdefault(unit.unit, []).append(machine)
         self._find_place(unit.unit)
+
+    def amend(self, unit: Requirements, machine: str) -> None:
+        """Draft: it is given what it asks for now where it is."""
+        self._seat(unit, machine)
 
     def leave(self, unit: str, machine: str) -> None:
         """Draft: its placement there becomes `gone`. It keeps resources, ports and Conflicts until cleared."""
         host = self.hosts.get(machine)
         if host is not None and unit in host.units:
             host.leaving.add(unit)
+            self.touched.append(machine)
         self._leave_live(unit, machine)
         self._find_place(unit)
 
     def clear(self, unit: str, machine: str) -> None:
         """Draft: nothing of it is there any more."""
+        self._unseat(unit, machine)
+        self._leave_live(unit, machine)
+        self._find_place(unit)
+
+    def reseat(self, view: ClusterView, unit: str) -> None:
+        """Take up what the view says of a unit, in place of all that was known or drafted of it."""
+        for machine in sorted(self.seats.get(unit, ())):
+            self._unseat(unit, machine)
+        self.entangled.discard(unit)
+        self.live.pop(unit, None)
+        self._find_place(unit)
+        self._take(view, unit)
+
+    def remeasure(self, view: ClusterView, machine: str) -> None:
+        """Take up what a machine's agent measured, and which images it holds."""
+        host = self.hosts.get(machine)
+        if host is not None:
+            host.capacity, host.closed = _measured(view, machine)
+            host.images = _images(view, machine)
+            self.touched.append(machine)
+
+    def _take(self, view: ClusterView, unit: str) -> None:
+        """Count a unit of which nothing is counted."""
+        self.pinned.pop(unit, None)
+        entry = view.units.get(unit)
+        if entry is not None and entry.value.spec in view.pins:
+            self.pinned[unit] = view.pins[entry.value.spec].value.image
+        for machine, placed in sorted(view.placements_of(unit).items(), key=lambda item: item[1].value.epoch):
+            placement = placed.value
+            spec = view.spec(unit, placement.spec)
+            needs = asked(spec.requirements, placement.bandwidth) if spec else Requirements(unit=unit, drivers=())
+            if placement.wanted is not Wanted.GONE:
+                self.settle(needs, machine)
+            else:
+                self._seat(needs, machine)
+                self.leave(unit, machine)
+
+    def _seat(self, unit: Requirements, machine: str) -> None:
+        """Count the unit on a host; nobody can say what runs on a lost one."""
+        if unit.is_global or unit.machine_of or unit.conflicts or unit.replaces:
+            self.entangled.add(unit.unit)
+        host = self.hosts.get(machine)
+        if host is not None and host.status is not MachineStatus.LOST:
+            host.add(unit)
+            self.seats.setdefault(unit.unit, set()).add(machine)
+            self.touched.append(machine)
+
+    def _unseat(self, unit: str, machine: str) -> None:
         host = self.hosts.get(machine)
         if host is not None:
             host.remove(unit)
-        self._leave_live(unit, machine)
-        self._find_place(unit)
+            self.touched.append(machine)
+        held = self.seats.get(unit, set())
+        held.discard(machine)
+        if not held:
+            self.seats.pop(unit, None)
 
     def siblings(self, unit: str) -> dict[str, int]:
         """Return how many instances of the unit's template, itself left out, have their place on each host.
@@ -217,27 +280,28 @@ def scene_of(view: ClusterView) -> Scene:
     """Make the snapshot of what the store says now. A machine is a host when the roster has it."""
     scene = Scene({machine: _host(view, machine) for machine in sorted(view.roster)})
     scene.secrets = frozenset(view.secrets)
-    if view.images:
-        specs = ((unit, entry.value.spec) for unit, entry in view.units.items())
-        scene.pinned = {unit: view.pins[spec].value.image for unit, spec in specs if spec in view.pins}
-    for unit, by_machine in view.placements.items():
-        for machine, entry in sorted(by_machine.items(), key=lambda item: item[1].value.epoch):
-            placement = entry.value
-            spec = view.spec(unit, placement.spec)
-            needs = asked(spec.requirements, placement.bandwidth) if spec else Requirements(unit=unit, drivers=())
-            if placement.wanted is not Wanted.GONE:
-                scene.settle(needs, machine)
-            elif (host := scene.hosts.get(machine)) is not None and host.status is not MachineStatus.LOST:
-                host.add(needs)
-                host.leaving.add(unit)
+    for unit in view.units.keys() | view.placements.keys():
+        scene._take(view, unit)
     return scene
+
+
+def _measured(view: ClusterView, machine: str) -> tuple[Capacity, str]:
+    """Return a machine's capacity, and why it takes no new units, "" when it does."""
+    measured = view.resources.get(machine)
+    known = measured or view.presence.get(machine) or view.roster[machine]
+    return known.value.capacity, measured.value.closed if measured else ""
+
+
+def _images(view: ClusterView, machine: str) -> frozenset[str]:
+    told = view.images.get(machine)
+    return frozenset(told.value.held) if told else frozenset()
 
 
 def _host(view: ClusterView, machine: str) -> Host:
     known = view.roster[machine].value
     present = view.presence.get(machine)
     ordered = view.machine_specs.get(machine)
-    measured = view.resources.get(machine)
+    capacity, closed = _measured(view, machine)
     status = known.status
     if status is not MachineStatus.LOST:
         status = MachineStatus.READY if present else MachineStatus.SUSPECT
@@ -248,13 +312,13 @@ def _host(view: ClusterView, machine: str) -> Host:
         cordoned=ordered is not None and ordered.value.cordoned,
         drained=ordered is not None and ordered.value.drained,
         shut_out=view.is_denied(AGENT, machine),
-        closed=measured.value.closed if measured else "",
+        closed=closed,
         warming=present.value.warming if present else "",
         ttl_s=known.ttl_s,
         has_key=bool(present and present.value.public_key),
-        images=frozenset(view.images[machine].value.held) if machine in view.images else frozenset(),
+        images=_images(view, machine),
         metadata=view.metadata(machine),
         drivers=present.value.drivers if present else (),
         policy=present.value.policy if present else None,
-        capacity=(measured or present or view.roster[machine]).value.capacity,
+        capacity=capacity,
     )

@@ -72,7 +72,7 @@ def place(unit: Requirements, scene: Scene, *, but: Collection[str] = ()) -> Pla
         message = advice.summary(unit, rules, scene)
         return Refused(len(hosts), tuple(refusals), message, advice.nearest_fix(unit, hosts, scene))
     scores = scores_of(unit, fitting, scene)
-    return Placed(scores[0].machine, _reason(unit, scores, len(hosts)), scores)
+    return Placed(scores[0].machine, reason_of(unit, scores, len(scores), len(hosts)), scores)
 
 
 def fits(unit: Requirements, host: Host, scene: Scene) -> Refusal | None:
@@ -159,17 +159,18 @@ def _share(unit: Requirements, host: Host) -> float:
     return share
 
 
-def _reason(unit: Requirements, scores: tuple[Score, ...], considered: int) -> str:
+def reason_of(unit: Requirements, scores: tuple[Score, ...], fitting: int, considered: int) -> str:
+    """Say why the first of `scores` is the one; of a unit with siblings they have to be all there are."""
     if considered == 1:
         return "the only machine"
     if unit.machine_id:
         return f"pinned by MachineID={unit.machine_id}"
     if unit.machine_of:
         return f"together with {', '.join(unit.machine_of)}"
-    if len(scores) == 1:
+    if fitting == 1:
         return f"the only one of {considered} that fits"
     if unit.spread and scores[0].siblings < scores[-1].siblings:
         return f"spreads over {unit.spread}"
     best, second = scores[:2]
     tie = best[:3] == second[:3] and second.pulls and not best.pulls
-    return f"least loaded of {len(scores)} that fit{', and holds its image' if tie else ''}"
+    return f"least loaded of {fitting} that fit{', and holds its image' if tie else ''}"

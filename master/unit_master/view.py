@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from unitfleet import codec, keys, names
-from unitfleet.accept import read
+from unitfleet.accept import read_kept
 from unitfleet.errors import BadRecord, InvalidName, InvalidUnit
 from unitfleet.model import (
     Brake,
@@ -134,7 +134,7 @@ class ClusterView:
     bad: dict[str, str] = field(default_factory=dict)  # key → why it can't be read
     on_machine: dict[str, set[str]] = field(default_factory=dict)  # machine → units with a placement there
     revisions: dict[str, int] = field(default_factory=dict)  # key → mod revision, of every key there is
-    read: Callable[[str, str], UnitSpec] = read  # reads a unit text under a name
+    read: Callable[[str, str], UnitSpec] = read_kept  # reads a unit text under a name
     _specs: dict[tuple[str, str], UnitSpec | str] = field(default_factory=dict)
 
     @property

@@ -15,7 +15,7 @@ from unit_master.view import ClusterView
 from unitfleet import keys, names
 from unitfleet.accept import read
 from unitfleet.api import Change, Result
-from unitfleet.errors import NotFound, Refused
+from unitfleet.errors import InvalidUnit, NotFound, Refused
 from unitfleet.model import TargetState, Unit
 
 MAX_FILE = 512
@@ -72,7 +72,7 @@ def decide(view: ClusterView, held: Standing, change: Change, moment: Moment) ->
         raise Refused(f"cannot limit {change.name} and submit its text by one wish", hint="limit it afterwards")
     if held.fault:
         return _over_garbage(held, change, moment)
-    warnings = _known_warnings(view, held) if change.text is None else _warnings(change)
+    warnings = _known_warnings(view, held) if change.text is None else _warnings(view, change)
     unit = held.unit
     if unit is None or unit.target is TargetState.DESTROYED:
         return _anew(view, held, change, moment, warnings)
@@ -182,8 +182,20 @@ def _refuse_start_of_template(change: Change) -> None:
         )
 
 
-def _warnings(change: Change) -> tuple[str, ...]:
-    return read(change.name, change.text or "", filename=change.file[-MAX_FILE:] or None).warnings
+def _warnings(view: ClusterView, change: Change) -> tuple[str, ...]:
+    """Return what a text's reader warns of; raises `InvalidUnit`.
+
+    It is read as the view will read it. Where there is something to say, and where what the user calls the file
+    decides, it is read anew under that name.
+    """
+    text, file = change.text or "", change.file[-MAX_FILE:]
+    try:
+        spec = view.read(change.name, text)
+        if not spec.warnings and (spec.container is not None or not file.endswith(".container")):
+            return ()
+    except InvalidUnit:
+        pass
+    return read(change.name, text, filename=file or None).warnings
 
 
 def _known_warnings(view: ClusterView, held: Standing) -> tuple[str, ...]:

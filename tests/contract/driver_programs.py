@@ -73,8 +73,8 @@ programs = st.builds(lambda first, more: [first, *more], made, st.lists(steps, m
 class Player:
     """Plays programs on a rig and tells what an agent would see, without what no two drivers share: times, ids.
 
-    `forgets`: the next agent of one of the drivers counts the failures of a copy anew (Docker's has nowhere to keep
-    them), so there is none while a copy has failed.
+    `forgets`: the next agent of one of the drivers counts the failures of a copy anew (Docker's has nowhere to
+    keep them), so there is none while a copy has failed.
     """
 
     def __init__(self, rig: DriverRig, *, forgets: bool = False) -> None:

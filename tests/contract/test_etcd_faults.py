@@ -8,6 +8,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -413,3 +414,35 @@ async def test_tls_lets_in_who_shows_a_certificate_and_nobody_else(tmp_path: Pat
             with pytest.raises(StoreError):
                 await store.put("/a", b"2")
             await store.close()
+
+
+async def test_a_message_of_a_watch_costs_no_task_however_many_watches_are_guarded(etcd: EtcdCluster) -> None:
+    store = EtcdStore(etcd.endpoints)
+    loop, made = asyncio.get_running_loop(), 0
+    try:
+        revision = (await store.list("/")).revision
+        watches = [store.watch(f"/{number}", start_revision=revision + 1) for number in range(4)]
+
+        async def seen(count: int) -> None:
+            for _ in range(count):
+                for number, watch in enumerate(watches):
+                    await store.put(f"/{number}", b"")
+                    assert len((await anext(watch)).events) == 1
+
+        await seen(1)
+        assert sum("_keep_guard" in repr(task) for task in asyncio.all_tasks()) == 1
+
+        def count(loop: asyncio.AbstractEventLoop, coro: Any, **rest: Any) -> asyncio.Task[Any]:
+            nonlocal made
+            made += "guard" in repr(coro)
+            return asyncio.Task(coro, loop=loop, **rest)
+
+        loop.set_task_factory(count)
+        await seen(5)
+        assert made == 0
+        for watch in watches:
+            await watch.aclose()
+        assert not any("_keep_guard" in repr(task) for task in asyncio.all_tasks() if not task.cancelling())
+    finally:
+        loop.set_task_factory(None)
+        await store.close()

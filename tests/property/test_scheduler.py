@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.builders import GIB, MIB, a_host, needs
+from unit_master import ranking
+from unit_master.ranking import choose
 from unit_master.rules import RULES, conflicting, unsuitable
 from unit_master.scene import Host, Scene
-from unit_master.scheduler import Placed, Refused, pending_of, place
+from unit_master.scheduler import Placed, Refusal, Refused, fits, pending_of, place
 from unitfleet.model import Capacity, MachineStatus, Requirements
 
 NAMES = [f"{stem}@{n}.service" for stem in ("ad", "web") for n in range(4)] + ["db.service", "log.service"]
@@ -191,3 +195,55 @@ def test_what_was_just_placed_is_suitable_there(wanted: list[Requirements], host
         if isinstance(decision, Placed):
             scene.settle(unit, decision.machine)
             assert unsuitable(unit, scene.hosts[decision.machine], scene) is None
+
+
+@given(units(), machines(), st.data())
+def test_a_ranking_decides_as_the_scheduler_does_whatever_was_drafted(
+    wanted: list[Requirements], hosts: list[Host], data: st.DataObject
+) -> None:
+    scene = a_copy(hosts)
+    for number, unit in enumerate(data.draw(st.lists(st.sampled_from(wanted), max_size=24))):
+        if data.draw(st.booleans()):  # one more that asks the same
+            unit = msgspec.structs.replace(unit, unit=f"more{number}.service")
+        but = tuple(data.draw(st.sets(st.sampled_from(MACHINES), max_size=2)))
+        decision = place(unit, scene, but=but)
+        chosen = choose(unit, scene, but=but)
+        if isinstance(decision, Refused):
+            assert chosen == decision
+            continue
+        assert isinstance(chosen, Placed)
+        assert (chosen.machine, chosen.reason) == (decision.machine, decision.reason)
+        assert chosen.scores[:2] == decision.scores[:2]
+        if data.draw(st.booleans()):
+            scene.settle(unit, decision.machine)
+        if scene.place and (step := data.draw(st.sampled_from([None, scene.leave, scene.clear]))):
+            name = data.draw(st.sampled_from(sorted(scene.place)))
+            step(name, scene.place[name])
+
+
+def test_the_next_of_many_that_ask_the_same_asks_the_rules_about_what_changed_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = a_copy([a_host(f"m{number:03}") for number in range(200)])
+    asked: list[str] = []
+
+    def counting(unit: Requirements, host: Host, scene: Scene) -> Refusal | None:
+        asked.append(host.id)
+        return fits(unit, host, scene)
+
+    monkeypatch.setattr(ranking, "fits", counting)
+    for number in range(400):
+        decided = choose(needs(f"job@{number}.service"), scene)
+        assert isinstance(decided, Placed)
+        scene.settle(needs(f"job@{number}.service"), decided.machine)
+    assert {len(host.units) for host in scene.hosts.values()} == {2}
+    assert len(asked) == 200 + 399
+
+
+def test_a_host_whose_units_name_others_is_asked_about_each_name() -> None:
+    wary = a_host("m1", needs("wary.service", conflicts=("job@2.service",)))
+    scene = a_copy([a_host("m1"), a_host("m2", drained=True)])
+    scene.settle(next(iter(wary.units.values())), "m1")
+    decided = choose(needs("job@1.service"), scene)
+    assert isinstance(decided, Placed) and decided.machine == "m1"
+    assert isinstance(choose(needs("job@2.service"), scene), Refused)

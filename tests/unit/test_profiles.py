@@ -1,19 +1,16 @@
-"""The profiles' figures, which masters and agents take from one place."""
+"""What the profiles promise each other."""
 
 from __future__ import annotations
 
 import pytest
 
-from unit_agent.timings import TIMINGS
+from unitfleet.etcd.endpoint import PROBE_DEADLINE_S
 from unitfleet.profiles import Profile
 
 
-@pytest.mark.parametrize(
-    ("profile", "figures"),
-    [(Profile.DEFAULT, (10.0, 2.5, 2.0)), (Profile.FAST, (5.0, 1.25, 1.0)), (Profile.FASTEST, (3.0, 0.75, 0.7))],
-)
-def test_a_machine_is_lost_a_lease_and_a_grace_after_its_last_renewal(
-    profile: Profile, figures: tuple[float, float, float]
+@pytest.mark.parametrize("profile", Profile)
+def test_renewals_on_time_spare_the_probe_and_a_frozen_member_is_left_before_the_lease_ends(
+    profile: Profile,
 ) -> None:
-    assert (profile.ttl_s, profile.renew_s, profile.grace_s) == figures
-    assert (TIMINGS[profile].ttl_s, TIMINGS[profile].renew_s) == figures[:2]
+    assert profile.renew_s < profile.probe_s
+    assert profile.probe_s + PROBE_DEADLINE_S < profile.ttl_s

@@ -114,16 +114,21 @@ class Stream:
 
 
 class Endpoint:
-    """One member. `drop` closes its connection; the next use opens a new one."""
+    """One member. `drop` closes its connection; the next use opens a new one.
 
-    def __init__(self, address: str, tls: TlsSource | None) -> None:
+    While something waits, a member that said nothing for `probe_s` seconds is asked for a sign of life.
+    """
+
+    def __init__(self, address: str, tls: TlsSource | None, probe_s: float = PROBE_EVERY_S) -> None:
         self.address = address.removeprefix("http://").removeprefix("https://")
         self._tls = tls
         self._shown: Tls | None = None  # by the channel that is open
         self._channel: Any = None
         self._calls: set[Any] = set()
-        self._probing = asyncio.Lock()
-        self._heard_at = -PROBE_EVERY_S
+        self._guard: asyncio.Future[None] | None = None
+        self._waiting = 0  # how many things are guarded
+        self._probe_s = probe_s
+        self._heard_at = -probe_s
 
     async def connect(self, timeout_s: float) -> None:
         """Wait for a connection. Raises `Failure`: then surely nothing was sent."""
@@ -188,36 +193,37 @@ class Endpoint:
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
-        """Watch over the connection meanwhile: when it fails, so does whatever waits on it.
+        """Watch over the connection meanwhile: whatever waits on a member that falls silent fails.
 
-        A member that said nothing for `PROBE_EVERY_S` is probed; when it doesn't answer it is dropped. However
-        many guards there are, one of them probes. It is for a whole stream: one a message costs as much as that.
+        However many things wait, one task guards them all: a message that comes costs none.
         """
-        guard = asyncio.get_running_loop().create_task(self._guard(), name=f"guard {self.address}")
-        guard.add_done_callback(_told_by_drop)
+        self._waiting += 1
+        if self._guard is None or self._guard.done():
+            self._guard = asyncio.ensure_future(self._keep_guard())
         try:
             yield
         finally:
-            guard.cancel()
+            self._waiting -= 1
+            if not self._waiting and self._guard is not None:
+                self._guard.cancel()
+                self._guard = None
 
-    async def _guard(self) -> None:
-        """Probe when nothing was heard; raises `Failure` once the connection is given up."""
-        channel = self._channel
+    async def _keep_guard(self) -> None:
+        """Probe a member that said nothing for `probe_s`, and drop it when it does not answer."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._heard_at + PROBE_EVERY_S - loop.time())
-            async with self._probing:
-                if self._channel is not channel:
-                    raise Failure("the connection was given up", maybe_done=True)
-                if loop.time() < self._heard_at + PROBE_EVERY_S:
-                    continue
-                try:
-                    await self.call(RANGE, _PROBE, PROBE_DEADLINE_S)
-                except (StoreError, RevisionCompacted):
-                    self.heard()  # a refusal is an answer
-                except Failure:
+            await asyncio.sleep(self._heard_at + self._probe_s - loop.time())
+            if loop.time() < self._heard_at + self._probe_s:
+                continue
+            channel = self._channel
+            try:
+                await self.call(RANGE, _PROBE, PROBE_DEADLINE_S)
+            except (StoreError, RevisionCompacted):
+                self.heard()  # a refusal is an answer
+            except Failure:
+                self.heard()  # the next connection has its own time before it is probed
+                if self._channel is channel:
                     await self.drop()
-                    raise
 
     async def drop(self) -> None:
         """Close the connection; whatever waits on it fails."""
@@ -257,13 +263,6 @@ class Endpoint:
         finally:
             self._calls.discard(call)
             call.cancel()
-
-
-def _told_by_drop(guard: asyncio.Task[None]) -> None:
-    """Take a guard's failure as heard: `drop` has told whoever waits. Anything else is a fault to be shown."""
-    error = None if guard.cancelled() else guard.exception()
-    if error is not None and not isinstance(error, Failure):
-        guard.get_loop().call_exception_handler({"message": "a guard failed", "exception": error, "task": guard})
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from unitfleet.errors import OutcomeUnknown, StoreDenied, StoreUnavailable
-from unitfleet.etcd.endpoint import Endpoint, Failure, TlsSource
+from unitfleet.etcd.endpoint import PROBE_EVERY_S, Endpoint, Failure, TlsSource
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +51,12 @@ class Backoff:
 class Members:
     """The endpoints, and which of them is asked at present: all calls stay with it until it fails one."""
 
-    def __init__(self, addresses: Sequence[str], tls: TlsSource | None, rng: random.Random) -> None:
+    def __init__(
+        self, addresses: Sequence[str], tls: TlsSource | None, rng: random.Random, probe_s: float = PROBE_EVERY_S
+    ) -> None:
         if not addresses:
             raise ValueError("a store needs at least one endpoint")
-        self._endpoints = tuple(Endpoint(address, tls) for address in addresses)
+        self._endpoints = tuple(Endpoint(address, tls, probe_s) for address in addresses)
         self._index = 0
         self._failing: set[Endpoint] = set()
         self._rng = rng

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from unitfleet.errors import Compacted, LeaseLost, StoreError
-from unitfleet.etcd.endpoint import Endpoint, Failure, RevisionCompacted, TlsSource
+from unitfleet.etcd.endpoint import PROBE_EVERY_S, Endpoint, Failure, RevisionCompacted, TlsSource
 from unitfleet.etcd.members import Members, Repeat
 from unitfleet.etcd.messages import (
     COMPACT,
@@ -47,7 +47,8 @@ class EtcdStore:
     """A client of one etcd cluster; a `unitfleet.store.Store`.
 
     `endpoints` are `host:port` of the members, tried in this order. A call may take `timeout_s` seconds in all;
-    a listing that long for each page of `page_size` keys. Make it where its loop runs; `close` it at the end.
+    a listing that long for each page of `page_size` keys. A member that is watched and says nothing for `probe_s`
+    is asked for a sign of life, and left when none comes. Make it where its loop runs; `close` it at the end.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class EtcdStore:
         tls: TlsSource | None = None,
         timeout_s: float = 5.0,
         page_size: int = 1000,
+        probe_s: float = PROBE_EVERY_S,
         rng: random.Random | None = None,
     ) -> None:
-        self._members = Members(endpoints, tls, rng or random.Random())
+        self._members = Members(endpoints, tls, rng or random.Random(), probe_s)
         self._timeout_s = timeout_s
         self._page_size = page_size
 

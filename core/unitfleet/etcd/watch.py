@@ -37,7 +37,7 @@ async def watch(members: Members, prefix: str, start_revision: int) -> AsyncGene
         endpoint = members.current
         try:
             await endpoint.connect(PROBE_EVERY_S)
-            with endpoint.stream(WATCH, WatchRequest) as stream, endpoint.guarded():
+            with endpoint.guarded(), endpoint.stream(WATCH, WatchRequest) as stream:
                 await stream.write(_create(prefix, following))
                 while True:
                     answer = await stream.read()
