@@ -131,7 +131,7 @@ class Witness:
                 and entry.value.epoch > former.epoch
                 and report is not None
                 and report.value.epoch == entry.value.epoch
-                and report.value.phase is CopyPhase.RUNNING
+                and report.value.phase in (CopyPhase.RUNNING, CopyPhase.FINISHED)  # a oneshot is done there
             ):
                 return
         self._violated(f"I4: {unit} was ordered gone from {machine} and no newer copy runs")
