@@ -76,6 +76,7 @@ class PresenceKeeper:
         self._joined = asyncio.Event()  # resources are to be written anew, at once
         self._closed = ""  # why this machine takes no new units
         self._stood = False  # this process wrote its presence once
+        self._wrote = 0  # at this revision, the last time
         self._retry = Backoff(rng, 0.1, min(2.0, timings.renew_s))
         self._write_retry = Backoff(rng, 0.1, min(2.0, timings.renew_s))
         self.nonce = f"{rng.getrandbits(64):016x}"
@@ -191,7 +192,7 @@ class PresenceKeeper:
             self._stale.clear()
             lease = self._lease
             try:
-                await self._write(lease)
+                stands = await self._write(lease)
             except LeaseLost as error:
                 self._lose(lease, str(error))
             except StoreError as error:
@@ -202,45 +203,57 @@ class PresenceKeeper:
                 await asyncio.sleep(self._write_retry.next())
             else:
                 complained = False
-                self._write_retry.reset()
+                if stands:
+                    self._write_retry.reset()
+                else:
+                    # read out of date, maybe by a member that lags: it would be so again at once
+                    self._stale.set()
+                    await asyncio.sleep(self._write_retry.next())
 
-    async def _write(self, lease: int) -> None:
+    async def _write(self, lease: int) -> bool:
+        """Write the presence where it is not as it should be; tell whether it is now."""
         mine = self._presence()
         there = await self._store.get(self._key)
         other = self._read(there)
         if there is not None and other is not None:
-            self._refuse_others(other)
+            refusal = self._refusal(other, there.mod_revision)
+            if refusal is not None:
+                # a read may be of a time that is over, also of our own former process: a transaction is not
+                if (await self._store.txn([unchanged(self._key, there.mod_revision)], [])).succeeded:
+                    raise refusal
+                return False
             if other == mine and there.lease == lease:
                 self._stood = True
-                return
+                return True
         guard = absent(self._key) if there is None else unchanged(self._key, there.mod_revision)
         result = await self._store.txn([guard], [Put(self._key, codec.encode(mine), lease)])
         if not result.succeeded:
-            self._stale.set()
-            # by the old view of a member that lags this would be tried again without rest
-            await asyncio.sleep(self._write_retry.next())
-            return
+            return False
         if there is None:
             logger.info("%s as machine %s (%s)", "was back" if self._stood else "joined", mine.id, mine.name)
         elif not self._stood:
             logger.info("took up the presence of machine %s (%s) again", mine.id, mine.name)
         self._stood = True
+        self._wrote = result.revision
         self._joined.set()
         if there is None:
             self._on_contact()  # what was reported while nobody knew this machine may have been cleared
+        return True
 
-    def _refuse_others(self, other: Presence) -> None:
+    def _refusal(self, other: Presence, revision: int) -> Refused | None:
         if other.fingerprint != self._facts.fingerprint:
-            raise Refused(
+            return Refused(
                 f"cannot join as machine {other.id}: {other.name} at {other.address} lives under this id, and it "
                 "is another host",
                 hint="this host was cloned with its state: remove machine.json from one host's state directory",
             )
-        if self._stood and other.nonce != self.nonce:
-            raise Refused(
+        # one that is older than what we wrote is of our own former process: the store was set back
+        if self._stood and other.nonce != self.nonce and revision > self._wrote:
+            return Refused(
                 f"cannot go on as machine {other.id}: another agent process of this host took over",
                 hint="run one agent a host, or give each a state directory of its own",
             )
+        return None
 
     def _read(self, there: KeyValue | None) -> Presence | None:
         if there is None:

@@ -142,12 +142,13 @@ def report(
         if copy is None:
             return _state_without(machine, wanted, Activity(CopyPhase.GONE))
         if copy.epoch > wanted.epoch:
-            return None
+            return _state_of(machine, copy, copy.epoch)
         return _with(_state_of(machine, copy, wanted.epoch), activity or Activity(CopyPhase.STOPPING))
     if copy is None:
         return _state_without(machine, wanted, activity or Activity(CopyPhase.WAITING))
     if copy.epoch > wanted.epoch:
-        return None
+        # of a store that was restored: told as it is, the leader orders it anew above this epoch
+        return _state_of(machine, copy, copy.epoch)
     state = _state_of(machine, copy, wanted.epoch)
     if activity is not None:
         return _with(state, activity)

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 TTL_S = 5.0
 RENEW_S = 1.25
 RETRY_S = 1.0
+STALE_S = 0.2
 LOOK_AGAIN_S = 5.0
 
 
@@ -87,31 +88,36 @@ class Election:
                 await self._resign(term)
 
     async def _campaign(self) -> Term:
+        known = 0  # the revision of what the last try, or the watch, has told
         while True:
             listing = await self._store.list(keys.LEADER)
+            if listing.revision < known:  # read from a member that lags: it would say the same again at once
+                known = 0
+                await asyncio.sleep(STALE_S)
+                continue
             if listing.items:
                 await self._remove_leftover(listing.items[0])
-                await self._wait_for_end(listing.revision)
+                known = await self._wait_for_end(listing.revision)
                 continue
             lease = await self._store.grant(self._ttl_s)
             began = asyncio.get_running_loop().time()
             nonce = f"{self._rng.getrandbits(64):016x}"
             value = codec.encode(Leader(nonce=nonce, name=self._name, api=self._api, since=self._now()))
-            created = await self._try(value, lease.id)
+            created, known = await self._try(value, lease.id)
             if created:
                 return Term(nonce, value, created, lease.id, began)
             await self._store.revoke(lease.id)
             # a store that answers by an old view shows no leader: asked without rest, it would do nothing else
             await asyncio.sleep(RETRY_S * self._rng.random())
 
-    async def _try(self, value: bytes, lease: int) -> int:
-        """Create the leader key; return its create revision, or 0 when another was first."""
+    async def _try(self, value: bytes, lease: int) -> tuple[int, int]:
+        """Create the leader key; return its create revision, or 0 when another was first, and the store's."""
         try:
             result = await self._store.txn([absent(keys.LEADER)], [Put(keys.LEADER, value, lease)])
-            return result.revision if result.succeeded else 0
+            return result.revision if result.succeeded else 0, result.revision
         except OutcomeUnknown:
             held = await self._store.get(keys.LEADER)
-            return held.create_revision if held is not None and held.value == value else 0
+            return held.create_revision if held is not None and held.value == value else 0, 0
 
     async def _remove_leftover(self, held: KeyValue) -> None:
         """Remove a leader key without a lease: no master wrote it, so that it would stand for ever.
@@ -123,15 +129,17 @@ class Election:
         logger.error("removed %s: somebody wrote it by hand, and nobody could lead", keys.LEADER)
         await self._store.txn([unchanged(keys.LEADER, held.mod_revision)], [Delete(keys.LEADER)])
 
-    async def _wait_for_end(self, seen_revision: int) -> None:
+    async def _wait_for_end(self, seen_revision: int) -> int:
+        """Wait until the leader's key is deleted and return that revision; 0: it is to be looked at again."""
         try:
             watching = self._store.watch(keys.LEADER, start_revision=seen_revision + 1)
             async with asyncio.timeout(LOOK_AGAIN_S), aclosing(watching) as watch:
                 async for batch in watch:
                     if any(event.kind is EventKind.DELETE for event in batch.events):
-                        return
+                        return batch.revision
         except TimeoutError:
             pass  # look again: a watch may have missed it
+        return 0
 
     async def _lead(self, term: Term, on_term: Callable[[Term], Awaitable[None]]) -> None:
         async def decide() -> None:

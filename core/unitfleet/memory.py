@@ -43,7 +43,7 @@ MIN_TTL_S = 2
 
 
 @dataclass(slots=True)
-class _Held:
+class Held:
     """A lease that lives: what was granted, when it ends (loop time), the keys it holds."""
 
     ttl_s: int
@@ -67,7 +67,7 @@ class MemoryServer:
     def __init__(self, cluster_id: str = "memory") -> None:
         self.cluster_id = cluster_id
         self._history = History()
-        self._leases: dict[int, _Held] = {}
+        self._leases: dict[int, Held] = {}
         self._bound: dict[str, int] = {}
         self._next_lease = 1
         self._next_end = math.inf
@@ -103,7 +103,7 @@ class MemoryServer:
             lease_id = self._next_lease
             self._next_lease += 1
         granted = max(MIN_TTL_S, math.ceil(ttl_s))
-        self._leases[lease_id] = _Held(granted, _now() + granted)
+        self._leases[lease_id] = Held(granted, _now() + granted)
         self._look_again()
         return Lease(lease_id, granted)
 
@@ -186,7 +186,8 @@ class Link:
     """The way between one client and the server, and the switches by which a simulation spoils it.
 
     While cut, a call fails at its deadline unless the link heals before, and watches stall; healed, they go on
-    from where they were, or raise `Compacted` like any watch that comes back too late.
+    from where they were, or raise `Compacted` like any watch that comes back too late. It may be cut in one
+    direction alone: then requests are done and their answers are lost, or watches go on and requests are lost.
     """
 
     def __init__(self, name: str) -> None:
@@ -195,23 +196,34 @@ class Link:
         self.watch_delay_s = 0.0
         self.lose_answers = 0
         self.lose_requests = 0
-        self._whole = asyncio.Event()
-        self._whole.set()
+        self._there = asyncio.Event()
+        self._back = asyncio.Event()
+        self._there.set()
+        self._back.set()
         self._wakes: dict[asyncio.Event, None] = {}
 
     @property
     def is_cut(self) -> bool:
-        """Whether nothing passes."""
-        return not self._whole.is_set()
+        """Whether something does not pass."""
+        return not (self._there.is_set() and self._back.is_set())
 
-    def cut(self) -> None:
-        """Let nothing pass, in either direction."""
-        self._whole.clear()
+    @property
+    def is_deaf(self) -> bool:
+        """Whether nothing comes back from the server."""
+        return not self._back.is_set()
+
+    def cut(self, *, there: bool = True, back: bool = True) -> None:
+        """Let nothing pass, in either direction or in one."""
+        if there:
+            self._there.clear()
+        if back:
+            self._back.clear()
         self.wake()
 
     def heal(self) -> None:
         """Let everything pass again."""
-        self._whole.set()
+        self._there.set()
+        self._back.set()
         self.wake()
 
     def slow(self, *, delay_s: float = 0.0, watch_delay_s: float = 0.0) -> None:
@@ -243,10 +255,15 @@ class Link:
         finally:
             del self._wakes[wake]
 
-    async def cross(self) -> None:
-        """Travel one direction; give other tasks a turn even when it takes no time."""
+    async def go(self) -> None:
+        """Travel to the server; give other tasks a turn even when it takes no time."""
         await asyncio.sleep(self.delay_s)
-        await self._whole.wait()
+        await self._there.wait()
+
+    async def come_back(self) -> None:
+        """Travel from the server."""
+        await asyncio.sleep(self.delay_s)
+        await self._back.wait()
 
 
 class MemoryStore:
@@ -304,7 +321,7 @@ class MemoryStore:
                     return
                 subscription = self.server.subscribe(prefix, following, wake)
                 try:
-                    while not (self._closed or self.link.is_cut):
+                    while not (self._closed or self.link.is_deaf):
                         wake.clear()
                         if batch := self._due(subscription):
                             following = batch.revision + 1
@@ -352,9 +369,9 @@ class MemoryStore:
         self._refuse_when_closed()
         try:
             async with asyncio.timeout(self.timeout_s if timeout_s is None else timeout_s):
-                await self.link.cross()
+                await self.link.go()
                 answer = call()
-                await self.link.cross()
+                await self.link.come_back()
         except TimeoutError:
             raise StoreUnavailable(f"cannot reach the store from {self.link.name}: no answer in time") from None
         return answer
@@ -365,7 +382,7 @@ class MemoryStore:
         sent = False
         try:
             async with asyncio.timeout(self.timeout_s):
-                await self.link.cross()
+                await self.link.go()
                 sent = True
                 if self.link.lose_answers:
                     self.link.lose_answers -= 1
@@ -375,7 +392,7 @@ class MemoryStore:
                     self.link.lose_requests -= 1
                     await asyncio.Event().wait()
                 answer = call()
-                await self.link.cross()
+                await self.link.come_back()
         except TimeoutError:
             if sent:
                 raise OutcomeUnknown(f"cannot know a write of {self.link.name}: its answer was lost") from None

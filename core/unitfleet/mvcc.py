@@ -56,6 +56,11 @@ class History:
         self._keys: list[str] = []
         self._log: list[Batch] = []
 
+    @property
+    def newest(self) -> Batch:
+        """What the last change was; there must have been one since the compaction."""
+        return self._log[-1]
+
     def get(self, key: str) -> KeyValue | None:
         """Return the key as it is now."""
         return self._live.get(key)

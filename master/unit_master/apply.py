@@ -115,6 +115,7 @@ class Scribe:
                 txn.ops.append(Put(keys.pending(pending.unit), codec.encode(pending)))
                 self._tell(txn, "pending", pending.message, unit=pending.unit)
             case Unpend(unit):
+                self._compare(txn, keys.pending(unit))
                 txn.ops.append(Delete(keys.pending(unit)))
             case PinImage(spec, image):
                 txn.compares[keys.pin(spec)] = absent(keys.pin(spec))

@@ -17,6 +17,7 @@ from unit_master.view import ClusterView
 from unitfleet import keys
 from unitfleet.errors import Compacted, Refused, StoreError, StoreUnavailable
 from unitfleet.loop import run_out
+from unitfleet.model import MachineStatus
 from unitfleet.store import MemberStatus, Store, StoreStatus
 
 logger = logging.getLogger(__name__)
@@ -86,11 +87,24 @@ class Cache:
         self.store_status: StoreStatus | None = None
         self.absent_since: dict[str, float] = {}
         """Roster machines without presence: loop time at which this process first saw it absent."""
+        self._lost_since: dict[str, float] | None = None  # loop time at which it saw them become lost
+        self._found_lost: dict[str, float] = {}  # when it found those that were lost already
 
     @property
     def view(self) -> ClusterView:
         """The cluster as last heard; empty until `synced`."""
         return self._view
+
+    def lost_for(self, wall: float) -> dict[str, float]:
+        """Return for how many seconds each lost machine has been lost, by this process's own clock.
+
+        Only of those that were lost before this process looked the record's own time is taken, as far as it can
+        be true: another master wrote it, and no two wall clocks agree. `wall`: seconds since 1970.
+        """
+        now = asyncio.get_running_loop().time()
+        seen = {machine: now - at for machine, at in (self._lost_since or {}).items()}
+        found = {m: max(now - at, wall - self._view.roster[m].value.since) for m, at in self._found_lost.items()}
+        return seen | found
 
     def stale_s(self) -> float:
         """Return for how many seconds the store has not answered; 0 while it answers."""
@@ -208,6 +222,7 @@ class Cache:
 
     def _tell(self, changed: set[str]) -> None:
         self._note_absences(changed)
+        self._note_losses(changed)
         for key in sorted(changed & self._view.bad.keys()):
             logger.error("left alone what stands in the store: %s", self._view.bad[key])
         self._advanced.set()
@@ -215,6 +230,18 @@ class Cache:
         if changed:
             for subscription in self._subscriptions:
                 subscription.add(self._view.revision, changed)
+
+    def _note_losses(self, changed: set[str]) -> None:
+        if self._lost_since is not None and not any(keys.split(key)[0] == "roster" for key in changed):
+            return
+        now = asyncio.get_running_loop().time()
+        lost = [m for m, entry in self._view.roster.items() if entry.value.status is MachineStatus.LOST]
+        if self._lost_since is None:
+            self._lost_since = {}
+            self._found_lost = dict.fromkeys(lost, now)
+        known = self._lost_since | self._found_lost
+        self._found_lost = {machine: at for machine, at in self._found_lost.items() if machine in lost}
+        self._lost_since = {m: known.get(m, now) for m in sorted(lost) if m not in self._found_lost}
 
     def _note_absences(self, changed: set[str]) -> None:
         if not any(keys.split(key)[0] in ("machines", "roster") for key in changed):

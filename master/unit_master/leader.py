@@ -175,9 +175,16 @@ class Leader:
         actions = machines.actions or self._plan_units()
         if actions:
             await self._carry_out(actions)
-            # whatever makes every decision fail, it must not make the leader spin
-            return 0.0 if self._conflicts < MOST_CONFLICTS else RETRY_S
+            return self._again_s()
         return machines.again_s if self._agenda.is_done else 0.0
+
+    def _again_s(self) -> float:
+        """Return when to decide anew: at once, but where the store refuses one decision after the other."""
+        if self._conflicts < MOST_CONFLICTS:
+            return 0.0
+        # whatever makes every decision fail must not make the leader spin; most likely a watch lost something
+        self._cache.list_soon()
+        return RETRY_S
 
     async def _mend(self) -> float | None:
         """Write the cluster's own two keys anew where somebody broke them; say when to go on, None: at once.
@@ -212,6 +219,7 @@ class Leader:
             absent_for={machine: at - since for machine, since in absent_since.items()},
             waits={machine: Wait(fence, at - since) for machine, (fence, since) in self._waits.items()},
             grace_s=self._grace_s,
+            lost_for=self._cache.lost_for(self._now()),
             in_doubt=at - self._term.renewed_at > 2 * RENEW_S,
         )
 

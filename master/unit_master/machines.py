@@ -8,7 +8,7 @@ process saw the key absent, so that no two machines' clocks are compared.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -36,8 +36,9 @@ class Wait:
 class Clocks:
     """What the view can't tell: times as this process measured them.
 
-    `absent_for`: machine → seconds since this process first saw its presence absent. `waits`: strict waits
-    under way. `in_doubt`: the leader's own renewals are late, so others are not dead.
+    `absent_for`: machine → seconds since this process first saw its presence absent. `lost_for`: the same since
+    it was declared lost (without it the record's wall time is taken). `waits`: strict waits under way.
+    `in_doubt`: the leader's own renewals are late, so others are not dead.
     """
 
     now: float
@@ -45,6 +46,7 @@ class Clocks:
     waits: Mapping[str, Wait]
     grace_s: float
     in_doubt: bool = False
+    lost_for: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def plan_machines(view: ClusterView, clocks: Clocks) -> MachinePlan:
     actions: list[MachineAction] = [*_enrolled(view, clocks.now), *_forgotten(view)]
     overdue, again = _overdue(view, clocks)
     lost_at = {
-        machine: entry.value.since
+        machine: clocks.now - clocks.lost_for[machine] if machine in clocks.lost_for else entry.value.since
         for machine, entry in view.roster.items()
         if entry.value.status is MachineStatus.LOST
     }

@@ -54,6 +54,7 @@ _EXECUTING = (
     CopyPhase.RESTARTING,
 )
 
+_FORGOTTEN = "its copy is of a later order, which the store has lost"
 _ORDERED_ANEW = "runs there, and its order could not be read"
 
 
@@ -193,6 +194,8 @@ class _Plan:
                 yield Acknowledged(self.name, machine)
                 del self.placements[machine]
                 self.scene.clear(self.name, machine)
+            elif state is not None and state.value.phase is not CopyPhase.GONE and self._forgotten(entry.value):
+                yield Gone(self.name, machine, _FORGOTTEN)
 
     def _orphans(self, unit: Unit | None, place_of: Entry[Placement] | None) -> Iterator[UnitAction]:
         """Answer states without a placement: sentence 2 of the protocol."""
@@ -353,7 +356,7 @@ class _Plan:
 
     def _settle(self, unit: Unit, needs: Requirements, wanted: Wanted, machine: str) -> Iterator[UnitAction]:
         held = self.placements[machine].value
-        changed = _changed(unit, held, wanted)
+        changed = _changed(unit, held, wanted) or (_FORGOTTEN if self._forgotten(held) else None)
         if changed is not None:
             yield Want(self.name, machine, wanted, changed)
             self.scene.settle(needs, machine)
@@ -408,6 +411,9 @@ class _Plan:
                     yield self._gone(machine, "another unit of the same name, destroyed since")
                 elif reason is not None:
                     yield self._gone(machine, f"does not belong here any more: {reason}")
+                elif self._forgotten(held):
+                    yield Want(self.name, machine, wanted, _FORGOTTEN)
+                    self.scene.settle(needs, machine)
                 elif (changed := _changed(unit, held, wanted)) is not None:
                     short = amendments.too_much(unit, needs, held, wanted, host)
                     if not short:
@@ -492,6 +498,14 @@ class _Plan:
     def _runs(self, placement: Placement) -> bool:
         state = self._state_of(placement)
         return state is not None and state.phase is CopyPhase.RUNNING
+
+    def _forgotten(self, placement: Placement) -> bool:
+        """Whether the copy there was ordered later than this, in a store that was set back since.
+
+        It obeys no order below its epoch; what is written now is above it, for its state told it.
+        """
+        state = self.states.get(placement.machine)
+        return state is not None and state.value.epoch > placement.epoch
 
     def _failed(self, placement: Placement) -> bool:
         state = self._state_of(placement)

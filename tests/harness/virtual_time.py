@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -19,17 +19,21 @@ BUSY_LIMIT = 1_000_000
 """So many rounds without time passing are a task that never rests."""
 
 
-class _JumpingSelector(selectors.SelectSelector):
+class JumpingSelector(selectors.SelectSelector):
     """A selector that never waits: what would have been the wait is added to `now`."""
 
-    def __init__(self) -> None:
+    def __init__(self, busy_limit: int = BUSY_LIMIT) -> None:
         super().__init__()
         self.now = 0.0
+        self._busy_limit = busy_limit
         self._rounds = 0
 
+    def look(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what came from outside."""
+        return super().select(0)
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if ready:
+        if ready := self.look():
             return ready
         if timeout is None:
             raise RuntimeError(f"nothing will ever happen: every task waits without a timer at {self.now:.3f} s")
@@ -38,7 +42,7 @@ class _JumpingSelector(selectors.SelectSelector):
             self._rounds = 0
         else:
             self._rounds += 1
-            if self._rounds > BUSY_LIMIT:
+            if self._rounds > self._busy_limit:
                 raise RuntimeError(f"time stands still at {self.now:.3f} s: a task never rests")
         return ready
 
@@ -46,8 +50,11 @@ class _JumpingSelector(selectors.SelectSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """The loop; `time()` begins at 0 and counts virtual seconds."""
 
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
+    _ready: Any  # asyncio's own: handles to run next, and timers
+    _scheduled: Any
+
+    def __init__(self, selector: JumpingSelector | None = None) -> None:
+        self._jumping = selector or JumpingSelector()
         super().__init__(self._jumping)
 
     def time(self) -> float:
@@ -55,7 +62,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
-def run_virtual(coro: Coroutine[Any, Any, T], *, limit_s: float) -> T:
+def run_virtual(
+    coro: Coroutine[Any, Any, T], *, limit_s: float, loop: Callable[[], VirtualTimeLoop] = VirtualTimeLoop
+) -> T:
     """Run to the end and return the result; raises AssertionError when `limit_s` virtual seconds don't suffice."""
 
     async def limited() -> T:
@@ -68,5 +77,5 @@ def run_virtual(coro: Coroutine[Any, Any, T], *, limit_s: float) -> T:
                 raise AssertionError(f"not done after {limit_s} virtual seconds") from error
             raise
 
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+    with asyncio.Runner(loop_factory=loop) as runner:
         return runner.run(limited())

@@ -32,6 +32,7 @@ class Witness:
         self._orders: dict[tuple[str, str], list[Placement]] = {}
         self._running: dict[str, dict[str, Copy]] = {name: {} for name in hosts}
         self._excused: set[tuple[str, str]] = set()
+        self.was_restored = False  # from an old snapshot
         self.violations: list[str] = []
 
     async def run(self) -> None:
@@ -55,12 +56,16 @@ class Witness:
 
     async def _follow(self) -> None:
         async for batch in self._store.watch(keys.PREFIX, start_revision=1):
-            for event in batch.events:
-                self._check(event)
-            self._check_writer(batch)
-            self._before.apply_batch(batch)
-            for machine in {keys.split(event.kv.key)[1] for event in batch.events if _is_order(event)}:
-                self._check_uplink(machine)
+            self.take(batch)
+
+    def take(self, batch: Batch) -> None:
+        """Look at one revision of the store."""
+        for event in batch.events:
+            self._check(event)
+        self._check_writer(batch)
+        self._before.apply_batch(batch)
+        for machine in {keys.split(event.kv.key)[1] for event in batch.events if _is_order(event)}:
+            self._check_uplink(machine)
 
     def _check_writer(self, batch: Batch) -> None:
         """I1: what a leader writes, it writes while it leads."""
@@ -86,7 +91,8 @@ class Witness:
         elif placement.epoch <= self._epoch:
             self._violated(f"epoch {placement.epoch} of {unit} is not above {self._epoch}")
         self._epoch = max(self._epoch, placement.epoch)
-        if former is not None and former.value.wanted is Wanted.GONE:
+        again = self.was_restored and placement.wanted is Wanted.GONE  # above the epoch of a copy it had lost
+        if former is not None and former.value.wanted is Wanted.GONE and not again:
             self._violated(f"a gone placement of {unit} on {machine} was rewritten")
         if placement.wanted is Wanted.GONE and former is not None:
             self._check_break(unit, machine, former.value)
@@ -111,7 +117,9 @@ class Witness:
         if wish is None or wish.value.target is not TargetState.LAUNCHED or former.wanted is not Wanted.LAUNCHED:
             return
         spec = self._before.spec(unit, wish.value.spec)
-        if wish.value.incarnation != former.incarnation or spec is None or spec.requirements.is_global:
+        if wish.value.incarnation != former.incarnation or spec is None:
+            return
+        if spec.requirements.is_global or spec.requirements.strict:  # a strict unit breaks before it makes
             return
         state = self._before.states_of(unit).get(machine)
         if state is not None and state.value.phase in (CopyPhase.FAILED, CopyPhase.FINISHED, CopyPhase.GONE):
@@ -123,7 +131,7 @@ class Witness:
                 and entry.value.epoch > former.epoch
                 and report is not None
                 and report.value.epoch == entry.value.epoch
-                and report.value.phase is CopyPhase.RUNNING
+                and report.value.phase in (CopyPhase.RUNNING, CopyPhase.FINISHED)  # a oneshot is done there
             ):
                 return
         self._violated(f"I4: {unit} was ordered gone from {machine} and no newer copy runs")
@@ -145,15 +153,19 @@ class Witness:
         """P7, I4: a copy ends by its own fault, or by an order that is not older than it is."""
         if (machine, unit) in self._excused:
             self._excused.discard((machine, unit))
-            return
+        elif not self.ordered_to_end(machine, unit, copy):
+            self._violated(f"P7: {unit} was stopped on {machine} without an order to")
+
+    def ordered_to_end(self, machine: str, unit: str, copy: Copy) -> bool:
+        """Whether an order stood, ever, that lets this copy be stopped."""
         for order in self._orders.get((machine, unit), ()):
             changed = (order.spec, order.incarnation) != (
                 copy.spec,
                 copy.incarnation,
             ) or order.restart > copy.restart
             if order.epoch >= copy.epoch and (order.wanted is not Wanted.LAUNCHED or changed):
-                return
-        self._violated(f"P7: {unit} was stopped on {machine} without an order to")
+                return True
+        return False
 
 
 def _is_order(event: Event) -> bool:

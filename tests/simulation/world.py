@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from typing import Any
 
 from simulation.witness import UPLINK, Witness
 from unit_agent.agent import Agent
@@ -62,6 +63,8 @@ class SimMachine:
             start_s=dice.choice((0.0, 0.1, 1.0)),
             stop_s=dice.choice((0.0, 0.3)),
         )
+        self.now = now
+        self.agent: Agent | None = None  # the last one that was started
         self.timings = TIMINGS[Profile.FAST]
         self.private_key = ""
         self.delivery: Delivery = NoDelivery()
@@ -93,12 +96,12 @@ class SimMachine:
         self.store = self._admin.client(self.name)
         if cut:
             self.store.link.cut()
-        agent = Agent(
+        self.agent = Agent(
             self.store,
             self.drivers(),
             facts,
             self._local,
-            now=now,
+            now=self.now,
             rng=random.Random(self._dice.getrandbits(32)),
             timings=self.timings,
             private_key=self.private_key,
@@ -106,8 +109,12 @@ class SimMachine:
             deadlines=Deadlines(self.timings.ttl_s, asyncio.get_running_loop().time),
             register=self.register,
         )
-        self._task = tasks.create_task(_until_killed(agent.run()), name=f"agent {self.name}")
+        self._task = self.spawn(tasks, until_killed(self.agent.run()), f"agent {self.name}")
         self.up = True
+
+    def spawn(self, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Let the agent's process begin."""
+        return tasks.create_task(work, name=name)
 
     async def kill(self) -> None:
         """kill -9 the agent: its copies run on."""
@@ -129,6 +136,7 @@ class SimMaster:
 
     def __init__(self, name: str, admin: MemoryStore, dice: random.Random) -> None:
         self.name = name
+        self.now = now
         self.relist_s = RELIST_S
         self.secrets_key = ""
         self._admin = admin
@@ -144,7 +152,11 @@ class SimMaster:
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Start it."""
         self.store = self._admin.client(self.name)
-        self._task = tasks.create_task(_until_killed(self._run(self.store)), name=f"master {self.name}")
+        self._task = self.spawn(tasks, until_killed(self._run(self.store)), f"master {self.name}")
+
+    def spawn(self, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Let the master's process begin."""
+        return tasks.create_task(work, name=name)
 
     async def kill(self) -> None:
         """kill -9 it: what it was sending may or may not arrive, and it resigns nothing."""
@@ -157,17 +169,19 @@ class SimMaster:
     async def _run(self, store: MemoryStore) -> None:
         cache = Cache(store, relist_s=self.relist_s)
         rng = random.Random(self._dice.getrandbits(32))
-        election = Election(store, self.name, (), now=now, rng=rng)
+        election = Election(store, store.link.name, (), now=self.now, rng=rng)
 
         async def lead(term: Term) -> None:
-            await Leader(store, cache, term, now=now, grace_s=GRACE_S, secrets_key=self.secrets_key).run()
+            leader = Leader(store, cache, term, now=self.now, grace_s=GRACE_S, secrets_key=self.secrets_key)
+            await leader.run()
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(cache.run(), name="cache")
             tasks.create_task(election.run(lead), name="election")
 
 
-async def _until_killed(work: Awaitable[None]) -> None:
+async def until_killed(work: Awaitable[None]) -> None:
+    """Do the work; to be cancelled is its end."""
     with contextlib.suppress(asyncio.CancelledError):
         await work
 
@@ -177,11 +191,10 @@ class World:
 
     def __init__(self, seed: int, machines: int = 4, masters: int = 2, admin: MemoryStore | None = None) -> None:
         self.dice = random.Random(seed)
+        self.desk_relist_s = RELIST_S
         self.admin = admin or MemoryStore()
         self.machines = {f"m{n}": self.machine(f"m{n}") for n in range(1, machines + 1)}
-        self.masters = {
-            f"master{n}": SimMaster(f"master{n}", self.admin, self.dice) for n in range(1, masters + 1)
-        }
+        self.masters = {f"master{n}": self.master(f"master{n}") for n in range(1, masters + 1)}
         self.wishes: dict[str, TargetState] = {}
         self.trace: list[str] = []
         self.witness = Witness(self.admin, {name: machine.host for name, machine in self.machines.items()})
@@ -194,11 +207,15 @@ class World:
         """Make a machine of this world."""
         return SimMachine(name, self.admin, self.dice)
 
+    def master(self, name: str) -> SimMaster:
+        """Make a master of this world."""
+        return SimMaster(name, self.admin, self.dice)
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start everything; leaving ends it."""
         await self.admin.txn([], [Put(keys.CLUSTER, codec.encode(Cluster(id="simulated")))])
-        self.cache = Cache(self.admin.client("desk"))
+        self.cache = Cache(self.admin.client("desk"), relist_s=self.desk_relist_s)
         self._changer = Changer(self.admin, self.cache, now=now, rng=random.Random(1))
         self._orders = Orders(self.admin, self.cache, now=now)
         async with asyncio.TaskGroup() as self._tasks:

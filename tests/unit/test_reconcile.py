@@ -132,6 +132,16 @@ def test_an_acknowledgement_of_another_epoch_clears_nothing() -> None:
     assert plan(a_machine("m1"), unit, leaving, a_state(unit, "m1", CopyPhase.GONE, epoch=6)) == []
 
 
+def test_a_copy_of_an_epoch_that_the_store_has_lost_is_ordered_anew() -> None:
+    unit = a_unit()
+    known = (a_machine("m1"), unit, a_placement(unit, "m1", epoch=4))
+    assert plan(*known, a_state(unit, "m1", epoch=4)) == []
+    (again,) = plan(*known, a_state(unit, "m1", epoch=9))
+    assert isinstance(again, Want) and again.wanted is Wanted.LAUNCHED
+    leaving = (a_machine("m1"), unit, a_placement(unit, "m1", epoch=4, wanted=Wanted.GONE))
+    assert gone(*leaving, a_state(unit, "m1", epoch=9)) == {("a.service", "m1")}
+
+
 def test_a_destroyed_unit_is_deleted_when_no_copy_is_left() -> None:
     assert plan(a_machine("m1"), a_unit(target=TargetState.DESTROYED)) == [DeleteUnit("a.service")]
 

@@ -167,6 +167,18 @@ class FakeHost:
         loop = asyncio.get_running_loop()
         self._held[unit].timer = loop.call_later(self.behaviour(unit).tick_s, self._tick, unit, number + 1)
 
+    def _end(self, unit: str) -> None:
+        """Tell the unit's process to end, once."""
+        held = self._held[unit]
+        if held.copy.phase is not CopyPhase.STOPPING:
+            held.disarm()
+            self._become(unit, CopyPhase.STOPPING, message="", pid=held.copy.pid)
+            loop = asyncio.get_running_loop()
+            held.timer = loop.call_later(self.behaviour(unit).stop_s, self._ended, unit)
+
+    def _ended(self, unit: str) -> None:
+        self._become(unit, CopyPhase.LOADED, message="", restarts=0)
+
     def _exited(self, unit: str, exit: Exit, *, for_good: bool = False) -> None:
         held = self._held[unit]
         held.disarm()
@@ -266,14 +278,8 @@ class FakeDriver:
         if behaviour.stop_fails:
             behaviour.stop_fails -= 1
             raise DriverError(f"cannot stop {unit}: programmed to fail")
-        if held.copy.phase is not CopyPhase.STOPPING:
-            held.disarm()
-            self._host._become(unit, CopyPhase.STOPPING, message="", pid=held.copy.pid)
-            held.timer = asyncio.get_running_loop().call_later(behaviour.stop_s, self._stopped, unit)
+        self._host._end(unit)
         await self._until(unit, lambda copy: not copy.executing)
-
-    def _stopped(self, unit: str) -> None:
-        self._host._become(unit, CopyPhase.LOADED, message="", restarts=0)
 
     async def _until(self, unit: str, condition: Callable[[Copy], bool]) -> None:
         queue: asyncio.Queue[str] = asyncio.Queue()

@@ -88,7 +88,8 @@ class Doctor:
         )
         at = asyncio.get_running_loop().time()
         absent_for = {machine: at - since for machine, since in self._cache.absent_since.items()}
-        clocks = Clocks(now=self._now(), absent_for=absent_for, waits={}, grace_s=self._grace_s)
+        lost_for = self._cache.lost_for(self._now())
+        clocks = Clocks(self._now(), absent_for, {}, self._grace_s, lost_for=lost_for)
         brake = plan_machines(view, clocks).brake
         return Facts(
             leader=view.leader.value.name if view.leader else "",
