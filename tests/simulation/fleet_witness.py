@@ -9,7 +9,6 @@ Beside what `Witness` holds them to (P7, I4, epochs, uplinks):
     I5  a copy that no fault and no order concerns keeps its process
     I6  each key is written by its one writer, and what a leader writes it writes while it leads
     I7  machines are declared lost after their grace, and no faster than the brake lets them
-    I8  a store at rest is not written to without end            `simulation.rest`
 """
 
 from __future__ import annotations
