@@ -51,7 +51,10 @@ def table(proof: Path = PROOF) -> str:
         ("simulated fleets", *simulated(lines_of(proof / "simulation.jsonl"))),
         ("rounds on a real cluster", *real(lines_of(proof / "chaos.jsonl"))),
     ]
-    told = ["| what | trials | faults in them | broke a promise | so the rate is (95 %) |", "|---|---|---|---|---|"]
+    told = [
+        "| what | trials | faults in them | broke a promise | so the rate is (95 %) |",
+        "|---|---|---|---|---|",
+    ]
     told += [f"| {what} | {n:,} | {faults:,} | {bad} | {bound(n, bad)} |" for what, n, faults, bad in rows]
     return "\n".join(told)
 

@@ -102,7 +102,11 @@ class FleetWitness(Witness):
                 self._lost_at.pop(names[0], None)
         elif kind == "fence" and event.kind is EventKind.PUT:
             self._fenced_at[names[0]] = now, self._fenced_at.get(names[0], _NEVER)[0]
-        elif kind == "roster" and event.kind is EventKind.PUT:
+        elif kind == "roster" and event.kind is EventKind.DELETE:
+            self._lost_at.pop(
+                names[0], None
+            )  # the operator's word ends it: the brake counts what is on the roster
+        elif kind == "roster":
             entry = codec.decode(event.kv.value, RosterEntry)
             former = self._before.roster.get(names[0])
             newly = former is None or former.value.status is not MachineStatus.LOST
