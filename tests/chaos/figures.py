@@ -40,7 +40,7 @@ def simulated(records: Iterable[dict[str, Any]]) -> tuple[int, int, int]:
 
 
 def real(records: Iterable[dict[str, Any]]) -> tuple[int, int, int]:
-    """Return rounds on a real cluster, faults in them, rounds that broke a promise; void ones count for nothing."""
+    """Return rounds on a real cluster, faults in them, rounds that broke a promise; void ones don't count."""
     counted = [record for record in records if record["verdict"] in ("held", "violated")]
     return len(counted), sum(len(r["faults"]) for r in counted), sum(r["verdict"] == "violated" for r in counted)
 

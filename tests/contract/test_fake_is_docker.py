@@ -34,7 +34,8 @@ def docker(tmp_path_factory: pytest.TempPathFactory, runner: asyncio.Runner) -> 
 
 
 @settings(
-    max_examples=examples(25, 5),
+    max_examples=examples(12, 4),
+    derandomize=True,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),  # a program takes seconds: it is not made shorter
     suppress_health_check=[HealthCheck.too_slow],
