@@ -16,7 +16,9 @@ def test_seeds_are_counted_by_the_newest_version_and_a_broken_one_once() -> None
 
 
 def test_a_void_round_counts_for_nothing() -> None:
-    rounds = [{"verdict": verdict, "faults": [{}, {}]} for verdict in ("held", "void", "crashed", "violated")]
+    rounds: list[dict[str, object]] = [
+        {"verdict": verdict, "faults": [{}, {}]} for verdict in ("held", "void", "crashed", "violated")
+    ]
     assert figures.real(rounds) == (2, 4, 1)
 
 
