@@ -37,6 +37,7 @@ STORIES = frozenset(
         "test_openapi_roles.py",
         "test_policy.py",
         "test_secrets_cluster.py",
+        "test_seeded_bugs.py",
         "test_strict.py",
         "test_termination.py",
         "test_thousand_units.py",
@@ -44,14 +45,14 @@ STORIES = frozenset(
         "test_unitctl_net.py",
     }
 )
-"""Files of tests/functional with the marker `story`: cluster after cluster of real daemons, for minutes in all."""
+"""Files with the marker `story`: cluster after cluster, of real daemons or simulated, for minutes in all."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are looked at
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark stories; sort tests where they are shared out to several processes (pytest -n)."""
     for item in items:
-        if item.path.name in STORIES and item.path.parent.name == "functional":
+        if item.path.name in STORIES and item.path.parent.name in ("functional", "simulation"):
             item.add_marker("story")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: place(item.path))

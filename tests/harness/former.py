@@ -21,7 +21,7 @@ VERSION = "97.1.0"
 """What its package is called, so that those of today are newer."""
 
 _ROOTS = ("core", "agent", "master", "unitctl")
-_NEW_FLAGS = ("--secrets-key-file",)
+_NEW_FLAGS = ("--secrets-key-file", "--strict-dir")
 _PACKAGING = ("build", "nfpm.yaml", "sysusers.conf", "tmpfiles.conf", "systemd", "etc", "scripts")
 
 
