@@ -81,10 +81,12 @@ async def go(
     ended_s = time.monotonic() - began
     wrong, restarted = await until_right(rig, witness, bound_s or max(fault.settles_s for fault in faults))
     settled_s = time.monotonic() - began - STANDS_S if not wrong else -1.0
-    lost = witness.lost()
+    lost, late = witness.lost(), witness.late()
 
     def excused(copy: Copy) -> bool:
         strict = rig.workload.shapes[copy.unit].strict
+        if strict and copy.machine in late:
+            return True  # it stops where the store can't confirm it in time, whatever the reason
         return any(fault.excuses(copy, lost) or (strict and fault.stops_strict(copy)) for fault in faults)
 
     verdict = witness.judge(excused)

@@ -82,6 +82,11 @@ async def test_a_strict_unit_whose_agent_is_gone_ends_there_before_it_runs_elsew
             (agent.pause if how == "frozen" else agent.kill)()
             await runs_elsewhere(cluster, old)
             new = (await cluster.running(UNIT))[0]
+
+            async def is_seen() -> bool:
+                return _id(new) in watch.first_seen
+
+            await cluster.wait_until(is_seen, 5.0, "the witness sees it, too")
             gap_s = watch.first_seen[_id(new)] - watch.last_seen[_id(old)]
             assert gap_s > 0.5, "it ended with time to spare"
             agent.resume() if how == "frozen" else cluster.start_agent(cluster.machine(old.machine))

@@ -205,7 +205,9 @@ def test_one_member_dies_the_others_go_on_and_it_comes_back_with_what_it_missed(
     cluster.host(dead).start()
     took = cluster.wait(lambda: cluster.is_whole(now), "the cluster is whole again", dead)
     told(capsys, {"from its power on to a whole cluster": round(took, 1)})
-    assert cluster.founded(cluster.etcd()) == cluster.founded(before)
+    cluster.wait(
+        lambda: cluster.founded(cluster.etcd()) == cluster.founded(before), "it is the same etcd", *MEMBERS
+    )
     assert cluster.ids() == ids
     assert cluster.running() == now, f"{moved} stays where it went"
     for name in MEMBERS:

@@ -30,6 +30,9 @@ BRAKE_SHARE = 1 / 3
 BRAKE_EARLY_S = 8.0
 """How much sooner than the window a second loss may be told: leaders count from when they saw it."""
 
+LATE_S = 2.0
+"""Seconds between two renewals of a machine's fence, whose pace is 1.25 s: etcd answered late, or not at all."""
+
 WRITES_WINDOW_S = 10.0
 WRITES_PER_S = 120.0
 """What a cluster of eight daemons and thirty units may write, over ten seconds, while a fault heals."""
@@ -53,6 +56,8 @@ class StoreHistory:
         self._standing: dict[str, float] = {}  # those of them that have not come back: what the brake counts
         self._writes: deque[tuple[float, int]] = deque()
         self._forgiven = 0.0
+        self._fenced: dict[str, float] = {}  # machine → when it last renewed its fence
+        self._late: dict[str, float] = {}  # machine → when it last did so late
         self.units: dict[str, Unit] = {}
         self.states: dict[tuple[str, str], UnitState] = {}
         self.names: dict[str, str] = {}  # machine id → name
@@ -107,6 +112,10 @@ class StoreHistory:
     def lost_since(self, at: float) -> set[str]:
         """Return the machines that were declared lost since then, by id."""
         return {machine for machine, when in self._losses.items() if when >= at}
+
+    def late_since(self, at: float) -> set[str]:
+        """Return the machines, by id, that renewed their fence late since then: strict copies may have ended."""
+        return {machine for machine, when in self._late.items() if when >= at}
 
     def forgive_losses(self) -> None:
         """The operator declared a machine lost: that is not the brake's."""
@@ -170,6 +179,11 @@ class StoreHistory:
             return
         if kind == "placements":
             self._check_order(codec.decode(event.kv.value, Placement, event.kv.key), (names[0], names[1]))
+        elif kind == "fence":
+            now = time.time()
+            if now - self._fenced.get(names[0], now) > LATE_S:
+                self._late[names[0]] = now
+            self._fenced[names[0]] = now
         elif kind == "roster":
             self._check_loss(codec.decode(event.kv.value, RosterEntry, event.kv.key))
 
@@ -182,7 +196,7 @@ class StoreHistory:
         elif placement.epoch <= self._epoch:
             self._violated(f"I6: epoch {placement.epoch} of {unit} on {machine} is not above {self._epoch}")
         self._epoch = max(self._epoch, placement.epoch)
-        if former is not None and former.wanted is Wanted.GONE:
+        if former is not None and former.wanted is Wanted.GONE and placement.wanted is not Wanted.GONE:
             self._violated(f"I6: the gone order of {unit} on {machine} was taken back")
         if former is None:
             self.moves.append((time.time(), unit))

@@ -95,6 +95,10 @@ class Witness:
         """Return the machines that were declared lost in this round, by name, as the store's history has it."""
         return {self.history.names.get(id, id) for id in self.history.lost_since(self._began)}
 
+    def late(self) -> set[str]:
+        """Return the machines, by name, whose fence was renewed late in this round, by the store's history."""
+        return {self.history.names.get(id, id) for id in self.history.late_since(self._began)}
+
     def judge(self, excused: Excuse) -> Verdict:
         """Judge the round that ends now: everything that happened since `begin_round`."""
         now, after = time.time(), self.processes.now
