@@ -128,11 +128,10 @@ async def test_cgroupspy_and_the_direct_reader_agree_on_a_container(rig: DockerR
     group = direct.find(copy.pid, copy.id)
     assert group is not None and spy.find(copy.pid, copy.id) == group
 
-    async def still() -> bool:
-        return direct.figures(group) == direct.figures(group)
+    async def same() -> bool:
+        return direct.figures(group) == spy.figures(group)  # once it is at rest
 
-    await eventually(still, within_s=10, what=lambda: "the container is at rest")
-    assert direct.figures(group) == spy.figures(group)
+    await eventually(same, within_s=10, what=lambda: f"{direct.figures(group)} is {spy.figures(group)}")
     assert direct.limits(group) == spy.limits(group)
     assert direct.limits(group).memory == 64 * MIB
 
