@@ -24,15 +24,18 @@ STORIES = frozenset(
         "test_bootstrap_etcd.py",
         "test_central_search.py",
         "test_checks.py",
+        "test_crash_points.py",
         "test_demo.py",
         "test_doctor.py",
         "test_etcd_identities.py",
         "test_etcd_protecting.py",
         "test_etcd_roles.py",
+        "test_fake_is_process.py",
         "test_figures.py",
         "test_identities.py",
         "test_log_shipping.py",
         "test_logs.py",
+        "test_model.py",
         "test_net_cluster.py",
         "test_openapi_roles.py",
         "test_policy.py",
@@ -52,7 +55,7 @@ STORIES = frozenset(
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark stories; sort tests where they are shared out to several processes (pytest -n)."""
     for item in items:
-        if item.path.name in STORIES and item.path.parent.name in ("functional", "simulation"):
+        if item.path.name in STORIES and item.path.parent.name in ("contract", "functional", "model", "simulation"):
             item.add_marker("story")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: place(item.path))

@@ -197,7 +197,7 @@ def etcd(
         runner.run(cluster.__aexit__(None, None, None))
 
 
-@settings(max_examples=examples(200, 30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200, 15), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(program=st.lists(steps, max_size=15))
 def test_memory_and_etcd_answer_every_program_alike(
     program: list[object], etcd: tuple[EtcdStore, EtcdStore], runner: asyncio.Runner

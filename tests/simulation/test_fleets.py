@@ -10,7 +10,7 @@ from simulation.story import tell
 GROUP = 25
 
 
-@pytest.mark.parametrize("first", range(0, examples(1000, 50), GROUP))
+@pytest.mark.parametrize("first", range(0, examples(1000, 25), GROUP))
 def test_fleets_in_trouble_keep_every_promise(first: int) -> None:
     for seed in range(first, first + GROUP):
         told = tell(seed)

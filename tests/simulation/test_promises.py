@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from harness.effort import examples
 from harness.virtual_time import run_virtual
 from simulation.world import UNITS, World
 from unit_master.view import ClusterView
@@ -112,7 +113,7 @@ def leftovers(view: ClusterView) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("first", range(0, 200, 20))
+@pytest.mark.parametrize("first", range(0, examples(200, 20), 20))
 def test_twenty_clusters_in_trouble_keep_every_promise(first: int) -> None:
     for seed in range(first, first + 20):
         run_virtual(story(seed), limit_s=600)
