@@ -55,7 +55,7 @@ STORIES = frozenset(
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark stories; sort tests where they are shared out to several processes (pytest -n)."""
     for item in items:
-        if item.path.name in STORIES and item.path.parent.name in ("contract", "functional", "model", "simulation"):
+        if item.path.name in STORIES and item.path.parent.name != "unit":
             item.add_marker("story")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: place(item.path))
