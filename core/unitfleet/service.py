@@ -20,6 +20,7 @@ from unitfleet.spec import (
     ServiceSpec,
     ServiceType,
 )
+from unitfleet.systemd_keys import KEYS
 from unitfleet.unitfile import Option
 
 E = TypeVar("E", bound=StrEnum)
@@ -69,13 +70,20 @@ def read(section: Section, unit: Section, *, contained: bool = False) -> Service
     )
 
 
+def _means(name: str, key: str) -> bool:
+    """Tell whether `name` is no key of [Service] and looks like `key`."""
+    return name not in KEYS["Service"] and bool(nearest(name, (key,)))
+
+
 def verify(section: Section, spec: ServiceSpec) -> None:
     """Add what systemd refuses in a service as a whole (service_verify of src/core/service.c)."""
     problems, start = section.problems, section.listed("ExecStart")
     if not start and not section.listed("ExecStop"):
-        problems.error(
-            _line_of(section), "[Service] has neither ExecStart= nor ExecStop=", "say what to run: ExecStart="
-        )
+        slips = [option for option in section.options if _means(option.name, "ExecStart")]
+        hint = "say what to run: ExecStart="
+        if slips:
+            hint = f"{slips[0].name}= in line {slips[0].line} is unknown: did you mean ExecStart=?"
+        problems.error(_line_of(section), "[Service] has neither ExecStart= nor ExecStop=", hint)
     elif not start and spec.type is not ServiceType.ONESHOT:
         problems.error(_line_of(section), "[Service] has no ExecStart=", "only Type=oneshot may go without")
     elif not start and not spec.remain_after_exit:

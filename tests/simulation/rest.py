@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from simulation.fleet import Fleet
 from simulation.units import Kind
+from unit_master.view import ClusterView
 from unitfleet.model import CopyPhase, TargetState, Wanted
 
 SETTLE_S = 240.0
@@ -93,7 +95,11 @@ def _waits(fleet: Fleet, kind: Kind) -> bool:
 
 def _leftovers(fleet: Fleet) -> list[str]:
     """I4: no record and no copy without the other."""
-    view = fleet.cache.view
+    return leftovers(fleet.cache.view, lambda unit: _waits(fleet, fleet.kind(unit)))
+
+
+def leftovers(view: ClusterView, waits: Callable[[str], bool]) -> list[str]:
+    """Return the keys that should not be there at rest; what still runs of a unit that `waits` stays as it is."""
     found = [
         f"I4: {unit} never leaves {machine}"
         for unit, placements in view.placements.items()
@@ -103,6 +109,6 @@ def _leftovers(fleet: Fleet) -> list[str]:
     for unit, states in view.states.items():
         for machine, state in states.items():
             held = view.placements_of(unit).get(machine)
-            if not _waits(fleet, fleet.kind(unit)) and (held is None or held.value.epoch != state.value.epoch):
+            if not waits(unit) and (held is None or held.value.epoch != state.value.epoch):
                 found.append(f"I4: the state of {unit} on {machine} speaks of nothing")
     return found

@@ -8,9 +8,10 @@ import pytest
 
 from harness.effort import examples
 from harness.virtual_time import run_virtual
+from simulation.rest import leftovers
 from simulation.world import UNITS, World
 from unit_master.view import ClusterView
-from unitfleet.model import TargetState, Wanted
+from unitfleet.model import TargetState
 
 TROUBLE_S = 25.0
 SETTLE_S = 180.0
@@ -87,30 +88,12 @@ def differences(world: World) -> list[str]:
         found.append("I7: two units in conflict run on one machine")
     if places["c.service"] and places["d.service"] and places["c.service"] != places["d.service"]:
         found.append("I7: MachineOf does not hold")
-    return found + leftovers(view)
+    return found + leftovers(view, lambda unit: waits_for_its_peer(view, unit))
 
 
 def waits_for_its_peer(view: ClusterView, name: str) -> bool:
     """Whether it follows a unit that is on no machine: it may run where it was, and is placed nowhere anew."""
     return name == "d.service" and not view.placements_of("c.service")
-
-
-def leftovers(view: ClusterView) -> list[str]:
-    """Keys that should not be there at rest."""
-    found = [
-        f"{unit} never leaves {machine}"
-        for unit, placements in view.placements.items()
-        for machine, entry in placements.items()
-        if entry.value.wanted is Wanted.GONE
-    ]
-    for unit, states in view.states.items():
-        for machine, state in states.items():
-            held = view.placements_of(unit).get(machine)
-            if waits_for_its_peer(view, unit):
-                continue
-            if held is None or held.value.epoch != state.value.epoch:
-                found.append(f"the state of {unit} on {machine} speaks of nothing")
-    return found
 
 
 @pytest.mark.parametrize("first", range(0, examples(200, 20), 20))

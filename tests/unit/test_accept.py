@@ -347,3 +347,10 @@ def test_every_real_fleet_unit_is_read_or_refused_in_little_time() -> None:
     # One line without '=', which fleet refuses too, and files with the placeholder MachineID=<ID>.
     assert all("no '='" in problem or "machine id <ID>" in problem for _, found in refused for problem in found)
     assert len(refused) == 15
+
+
+def test_a_slip_in_the_key_that_says_what_to_run_is_named_where_nothing_else_does() -> None:
+    (said,) = refusal("[Service]\nExecStrat=/bin/ad\n")
+    assert "ExecStrat= in line 2 is unknown: did you mean ExecStart=?" in said
+    (plain,) = refusal("[Service]\nExecStartPre=/bin/ad\n")
+    assert "say what to run: ExecStart=" in plain

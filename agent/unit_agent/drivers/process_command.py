@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unit_agent.driver import MOST_OUTPUT
-from unit_agent.drivers.supervisor_link import ACCOUNT, CORE, LEAN
+from unit_agent.drivers.supervisor_link import ACCOUNT, CORE
 from unit_agent.drivers.unit_directory import UnitDirectory
+from unit_agent.spawned import LEAN
 from unit_agent.supervisor import processes
 from unitfleet.errors import DriverError
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unit_agent.drivers.unit_directory import UnitDirectory
+from unit_agent.spawned import LEAN
 from unit_agent.supervisor import processes
 from unitfleet import quoting
 from unitfleet.errors import DriverError
@@ -19,7 +20,6 @@ from unitfleet.errors import DriverError
 START = Path(__file__).parents[1] / "supervisor" / "start.py"
 CORE = Path(quoting.__file__).parents[1]
 CONNECT_S = 5.0
-LEAN = ("-I", "-S", "-OO", "-X", "no_debug_ranges")  # no site, docstrings or columns in memory
 ACCOUNT = ("HOME", "USER", "LOGNAME", "SHELL")  # handed on by an agent that is not root
 
 

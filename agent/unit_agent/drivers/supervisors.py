@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from unit_agent.drivers.supervisor_link import SupervisorGone, SupervisorLink, connect, spawn
 from unit_agent.drivers.unit_cgroup import Cgroups
 from unit_agent.drivers.unit_directory import UnitDirectory, failed, may_have_processes, restarting
+from unit_agent.spawned import reap
 from unit_agent.strict.deadlines import Deadlines
 from unitfleet.errors import DriverError
 from unitfleet.model import CopyPhase
@@ -65,7 +66,7 @@ class Supervisors:
 
     async def recover(self, directory: UnitDirectory) -> None:
         """Connect to the directory's supervisor; put right what a dead one left."""
-        self._reap()
+        reap(self._spawned)
         if await asyncio.to_thread(directory.is_supervised):
             await self._connect(directory)
             return
@@ -118,15 +119,6 @@ class Supervisors:
                 raise DriverError(f"cannot remove {directory.unit}: its supervisor did not end")
             await asyncio.sleep(0.02)
 
-    def _reap(self) -> None:
-        for pid in list(self._spawned):
-            try:
-                ended, _ = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                ended = pid
-            if ended:
-                self._spawned.discard(pid)
-
     async def _connect(self, directory: UnitDirectory) -> SupervisorLink | None:
         unit = directory.unit
         link = self._links.get(unit)
@@ -139,7 +131,7 @@ class Supervisors:
 
     def _changed(self, unit: str) -> None:
         if not self._closed:
-            self._reap()
+            reap(self._spawned)
             self._tell(unit)
 
     async def _supervised(self, directory: UnitDirectory) -> SupervisorLink | None:
@@ -188,7 +180,7 @@ class Supervisors:
                         try:
                             problem = await link.ask(verb)
                         except SupervisorGone:
-                            self._reap()
+                            reap(self._spawned)
                             continue
                         if problem:
                             raise DriverError(f"cannot {_plain(verb)} {directory.unit}: {problem}")

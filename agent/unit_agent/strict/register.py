@@ -18,12 +18,12 @@ from typing import Protocol
 import msgspec
 
 from unit_agent.driver import Marks
+from unit_agent.spawned import LEAN, reap
 from unit_agent.strict.deadlines import Deadline, Deadlines
 from unit_agent.strict.warden import ALIVE, REGISTER, STALE_S, WARDEN, is_held
 
 logger = logging.getLogger(__name__)
 
-LEAN = ("-I", "-S", "-OO", "-X", "no_debug_ranges")  # no site, docstrings or columns in memory
 APPEARS_S = 5.0
 NEVER_KILLED = "-1000"
 """proc(5), oom_score_adj: the kernel ends others before the warden."""
@@ -106,7 +106,7 @@ class DirectoryRegister:
         os.replace(new, self._directory / REGISTER)
 
     async def watched(self) -> str:
-        self._reap()
+        reap(self._children)
         if self._is_alive():
             return ""
         try:
@@ -150,12 +150,3 @@ class DirectoryRegister:
         except OSError as error:
             logger.debug("could not shield the warden from the kernel's choice of victims: %s", error)
         logger.info("started the warden of strict units, process %d", pid)
-
-    def _reap(self) -> None:
-        for pid in list(self._children):
-            try:
-                ended, _ = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                ended = pid
-            if ended:
-                self._children.discard(pid)
