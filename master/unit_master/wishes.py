@@ -84,7 +84,9 @@ def decide(view: ClusterView, held: Standing, change: Change, moment: Moment) ->
         )
     target = unit.target if change.target is None else change.target
     _refuse_start_of_template(change)
-    restart = unit.restart + _raises_restart(view, unit, change, target)
+    restart = unit.restart
+    if _raises_restart(view, unit, change, target):
+        restart = _highest_restart(view, unit) + 1
     bandwidth = unit.bandwidth
     if change.bandwidth is not None:
         bandwidth = limits.limited(view, unit, change.bandwidth)
@@ -171,6 +173,15 @@ def _raises_restart(view: ClusterView, unit: Unit, change: Change, target: Targe
         return False
     seen = Phases(view).seen(unit, view.spec(unit.name, unit.spec), None)
     return seen.phase in ("failed", "finished") and seen.settled
+
+
+def _highest_restart(view: ClusterView, unit: Unit) -> int:
+    """Return the highest restart number that the unit or a copy of it has.
+
+    In a store that was set back the unit's own may be lower than that of its copy, which obeys none below it.
+    """
+    copies = (state.value for state in view.states_of(unit.name).values())
+    return max([unit.restart, *(copy.restart for copy in copies if copy.incarnation == unit.incarnation)])
 
 
 def _refuse_start_of_template(change: Change) -> None:

@@ -119,6 +119,7 @@ class Workload:
         self.answers = Answers()
         self.violations: list[str] = []
         self.told: list[str] = []
+        self._turn = asyncio.Lock()  # a user gives one command after the other: each builds on the last answer
 
     async def begin(self) -> None:
         """Start every unit."""
@@ -141,15 +142,16 @@ class Workload:
 
     async def command(self, rng: random.Random) -> None:
         """Do something to one of the units that are there for it."""
-        shape = rng.choice([shape for shape in self.shapes.values() if shape.commanded])
-        if shape.name in self.unclear:
-            return
-        wanted = self.wanted[shape.name]
-        if wanted.target is TargetState.LAUNCHED:
-            kind = rng.choice(("restart", "stop", "text", "anew"))
-        else:
-            kind = rng.choice(("start", "text", "anew"))
-        await self._do(shape, kind)
+        async with self._turn:
+            shape = rng.choice([shape for shape in self.shapes.values() if shape.commanded])
+            if shape.name in self.unclear:
+                return
+            wanted = self.wanted[shape.name]
+            if wanted.target is TargetState.LAUNCHED:
+                kind = rng.choice(("restart", "stop", "text", "anew"))
+            else:
+                kind = rng.choice(("start", "text", "anew"))
+            await self._do(shape, kind)
 
     async def settle_answers(self) -> bool:
         """Give what was not answered again; tell whether everything is answered now."""

@@ -153,4 +153,4 @@ def _names(folder: str, wanted: re.Pattern[str]) -> list[str]:
 
 
 def _try(*argv: str) -> bool:
-    return subprocess.run(argv, capture_output=True, timeout=20).returncode == 0
+    return subprocess.run(argv, capture_output=True, timeout=120).returncode == 0

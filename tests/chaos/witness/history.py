@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from unitfleet import codec, keys
-from unitfleet.errors import BadRecord, Compacted
+from unitfleet.errors import BadRecord, Compacted, StoreError
 from unitfleet.etcd.store import EtcdStore
 from unitfleet.model import (
     Happening,
@@ -130,10 +130,26 @@ class StoreHistory:
         try:
             async for batch in store.watch(keys.PREFIX, start_revision=revision):
                 self.take(batch)
-        except Compacted as error:
+        except (Compacted, BadRecord) as error:
             self.missed = str(error)
         finally:
             await store.close()
+
+    async def behind(self) -> str:
+        """Say what the watch has not told although the store holds it, or ""."""
+        if self._task is not None and self._task.done():
+            return f"the watch of the store has ended: {self._task}"
+        store = EtcdStore(self._endpoints)
+        try:
+            listed = await store.list(keys.PREFIX)
+        except StoreError as error:
+            return f"and the store does not answer: {error}"
+        finally:
+            await store.close()
+        newest = max((item.mod_revision for item in listed.items), default=0)
+        if self.revision >= newest:
+            return ""
+        return f"the watch of the store is at {self.revision}, and {newest} is in it"
 
     def take(self, batch: Batch) -> None:
         """Look at what is written in one batch of the watch."""

@@ -89,6 +89,8 @@ class Witness:
         found = self._copies_wrong()
         if not found:
             found = await self._unrecorded()
+        if found and (behind := await self.history.behind()):
+            return [f"{each}; {behind}" for each in found]
         return found or await self._said_otherwise() or await asyncio.to_thread(self._not_at_work)
 
     def lost(self) -> set[str]:
