@@ -142,23 +142,30 @@ class Election:
         return 0
 
     async def _lead(self, term: Term, on_term: Callable[[Term], Awaitable[None]]) -> None:
+        """Lead until the term is over, in a task of its own.
+
+        The end of the term and that of this master may come in one moment: a task group would raise the first
+        and lose the second, and a master that was told to end would campaign again.
+        """
+        work = asyncio.create_task(self._serve(term, on_term), name="term")
+        try:
+            await asyncio.wait((work,))
+        finally:
+            work.cancel()
+            await asyncio.wait((work,))
+        work.result()
+
+    async def _serve(self, term: Term, on_term: Callable[[Term], Awaitable[None]]) -> None:
         async def decide() -> None:
             await on_term(term)
             raise TermOver("the leader's work ended")
 
-        task = asyncio.current_task()
-        assert task is not None
-        asked_to_end = task.cancelling()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(decide(), name="lead")
                 tasks.create_task(self._renew(term), name="renew term")
         except* TermOver as over:
             logger.warning("term %d is over: %s", term.create_revision, over.exceptions[0])
-        # Python before 3.11.3 leaves the group's own cancellation counted on this task, and the next timeout
-        # would end it for good: a master that never leads again
-        while task.cancelling() > asked_to_end:
-            task.uncancel()
 
     async def _renew(self, term: Term) -> None:
         loop = asyncio.get_running_loop()

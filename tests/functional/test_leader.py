@@ -7,6 +7,8 @@ import contextlib
 import random
 from collections.abc import AsyncIterator
 
+import pytest
+
 from harness.builders import Built, a_machine, a_unit
 from harness.eventually import eventually
 from harness.virtual_time import run_virtual
@@ -111,6 +113,29 @@ def test_another_master_leads_at_once_when_the_leader_resigns() -> None:
             assert asyncio.get_running_loop().time() - resigned_at < 1.0
 
     run_virtual(story(), limit_s=60)
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_master_that_is_told_to_end_while_its_term_ends_ends(steps: int) -> None:
+    async def story() -> None:
+        election = Election(MemoryStore(), "master1", (), now=now, rng=random.Random(1))
+        leads, over = asyncio.Event(), asyncio.Event()
+
+        async def lead(_: Term) -> None:
+            leads.set()
+            await over.wait()
+            over.clear()
+
+        running = asyncio.create_task(election.run(lead))
+        await leads.wait()
+        over.set()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait((running,), timeout=10.0)
+        assert running.cancelled()
+
+    run_virtual(story(), limit_s=60.0)
 
 
 def test_what_nothing_points_to_is_cleared() -> None:
