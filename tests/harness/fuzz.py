@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from harness.effort import examples
+from harness.effort import FEW
 
 T = TypeVar("T")
 
-FUZZ_S = examples(30, 1)
+FUZZ_S = 0.4 if FEW else 30.0
 """For each parser."""
 
 HANG_S = 5.0

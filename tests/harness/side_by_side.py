@@ -14,6 +14,15 @@ from xdist.scheduler import LoadScopeScheduling
 IN_A_ROW = ("hosts", "contract", "lab")
 """Folders of tests, in this order; within one, files as `LAST` says."""
 
+WITHOUT_ENGINES = (
+    "test_etcd3_reads_what_we_write.py",
+    "test_etcd_faults.py",
+    "test_fake_is_process.py",
+    "test_memory_is_etcd.py",
+    "test_store.py",
+)
+"""Files of these folders that disturb no lab and need no quiet: they go with everything else."""
+
 LAST = (
     "test_chaos.py",
     "test_chaos_finds_bugs.py",
@@ -54,9 +63,14 @@ LONGEST = (
 """Files that take the longest of all others: begun last they would be all that still runs."""
 
 
+def is_in_a_row(path: Path) -> bool:
+    """Whether a file comes in its turn, in the one process of those."""
+    return path.parent.name in IN_A_ROW and path.name not in WITHOUT_ENGINES
+
+
 def place(path: Path) -> tuple[int, int]:
     """Return what tests are sorted by, before they are shared out."""
-    if path.parent.name in IN_A_ROW:
+    if is_in_a_row(path):
         return IN_A_ROW.index(path.parent.name), LAST.index(path.name) + 1 if path.name in LAST else 0
     rank = LONGEST.index(path.name) if path.name in LONGEST else len(LONGEST)
     return len(IN_A_ROW), rank
@@ -67,7 +81,7 @@ class SideBySide(LoadScopeScheduling):  # type: ignore[misc]  # a library withou
 
     def _split_scope(self, nodeid: str) -> str:
         path = Path(nodeid.partition("::")[0])
-        return "in a row" if path.parent.name in IN_A_ROW else str(path)
+        return "in a row" if is_in_a_row(path) else str(path)
 
 
 def schedule(config: pytest.Config) -> SideBySide:

@@ -91,5 +91,5 @@ def has_failed(world: World, name: str) -> bool:
 
 @pytest.mark.parametrize("first", range(0, 40, 10))
 def test_clusters_with_hosts_that_fail_their_units_come_to_rest_elsewhere(first: int) -> None:
-    for seed in range(first, first + examples(10, 4)):
+    for seed in range(first, first + examples(10, 2)):
         run_virtual(story(seed), limit_s=3600)

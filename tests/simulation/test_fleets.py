@@ -7,10 +7,10 @@ import pytest
 from harness.effort import examples
 from simulation.story import tell
 
-GROUP = 25
+GROUP = examples(25, 10)
 
 
-@pytest.mark.parametrize("first", range(0, examples(1000, 25), GROUP))
+@pytest.mark.parametrize("first", range(0, examples(1000, 10), GROUP))
 def test_fleets_in_trouble_keep_every_promise(first: int) -> None:
     for seed in range(first, first + GROUP):
         told = tell(seed)

@@ -226,7 +226,7 @@ class Walk:
 @pytest.mark.parametrize("units", [UNITS, WITH_STRICT], ids=["ordinary", "strict"])
 @pytest.mark.parametrize("first", range(0, 300, 30))
 async def test_random_walks_keep_every_promise(first: int, units: dict[str, str]) -> None:
-    for seed in range(first, first + examples(30, 6)):
+    for seed in range(first, first + examples(30, 3)):
         walk = Walk(seed, await Steps.of(*MACHINES), units)
         try:
             for _ in range(STEPS if units is UNITS else 2 * STEPS):
