@@ -103,6 +103,11 @@ class DockerDriver:
         await self._awake()
         return await self._watch.copies()
 
+    async def find(self, unit: str) -> Copy | None:
+        await self._awake()
+        track = await self._watch.find(unit) or await self._watch.seek(unit)
+        return None if track is None else self._watch.copy(track)
+
     async def prepare(self, order: Order, report: Report) -> str:
         await self._awake()
         unit, container = order.placement.unit, order.spec.container

@@ -103,6 +103,23 @@ class Watch:
             return track
         return await self.look(track)
 
+    async def seek(self, unit: str) -> Track | None:
+        """Look for a container that no list has shown, by the name that we give it; None when there is none.
+
+        One with a `ContainerName=` can't be looked for so.
+        """
+        name = written.usual_name(self._owner, unit)
+        for called in (name, name + written.STOPPED_MARK):
+            try:
+                inspected = await self._engine.inspect(called)
+                labels = inspected["Config"].get("Labels") or {}
+                if self._owner.owns(labels) and labels[written.UNIT] == unit:
+                    return await self.adopt(inspected["Id"])
+            except EngineRefused as error:
+                if error.status != 404:
+                    raise
+        return None
+
     async def look(self, track: Track) -> Track | None:
         """Look at a container again; None when it is gone."""
         began, was_live = asyncio.get_running_loop().time(), self._live
@@ -381,9 +398,12 @@ class Watch:
             copies = [entry for entry in ours if written.is_copy(entry["Labels"], entry["Names"][0])]
             units = {entry["Labels"][written.UNIT]: entry for entry in copies if not _set_aside(entry["Names"])}
             for unit, track in list(self._tracks.items()):
-                if unit not in units or units[unit]["Id"] != track.seen.id:
+                if unit in units and units[unit]["Id"] != track.seen.id:
                     self.forget(track)
             async with asyncio.TaskGroup() as tasks:
+                for unit, track in self._tracks.items():
+                    if unit not in units:
+                        tasks.create_task(self._see_unlisted(track))
                 for entry in units.values():
                     tasks.create_task(self._see(entry))
             self._listed = began
@@ -402,6 +422,17 @@ class Watch:
                 logger.debug("left out container %s: %s", entry["Id"][:12], error)
             except EngineAway as error:  # the list was answered: this one container hangs
                 self._saw_in_list(track, entry, str(error))
+
+    async def _see_unlisted(self, track: Track) -> None:
+        """Look at a container by its id: that a list left it out does not tell that it is gone."""
+        async with self._slots:
+            try:
+                await self.look(track)
+                if scene_of(track.seen.name):  # the answer to its renaming was lost
+                    self.forget(track)
+            except DriverError as error:
+                track.note = str(error)
+                logger.warning("could not look at %s, which the Engine did not list: %s", track.seen.unit, error)
 
     def _saw_in_list(self, track: Track | None, entry: Any, why: str) -> None:
         """Go by the list's few words when one container's inspect hangs, so that the others can be told."""
