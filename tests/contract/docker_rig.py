@@ -102,7 +102,8 @@ class DockerRig:
         self.witness.close()
 
     def driver(self, machine: str = MACHINE) -> DockerDriver:
-        driver = DockerDriver(machine, machine, CLUSTER, "192.0.2.1", socket=str(self.lab.socket(0)))
+        socket, memory = str(self.lab.socket(0)), self.directory / f"memory of {machine}"
+        driver = DockerDriver(machine, machine, CLUSTER, "192.0.2.1", socket=socket, memory=memory)
         self._drivers.append(driver)
         return driver
 
