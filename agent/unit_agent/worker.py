@@ -529,4 +529,5 @@ async def _nothing_kept(copy: Copy) -> bool:
 
 def _stopped(copy: Copy) -> Copy:
     """Return the copy without its process, as a driver's list would show it."""
-    return replace(copy, phase=CopyPhase.LOADED, active="inactive", sub="dead", pid=0, health="", message="")
+    loaded = CopyPhase.LOADED
+    return replace(copy, phase=loaded, active="inactive", sub="dead", pid=0, health="", restarts=0, message="")

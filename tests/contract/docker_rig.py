@@ -113,6 +113,7 @@ class DockerRig:
             exec=_SCRIPTS[job],
             networks=("none",),
             log_driver=self._log_driver,
+            stop_signal="SIGKILL" if job is Job.RUNS else "",  # the first process of a container heeds no other
             notify_healthy=job is Job.SLOW,
             health=HealthSpec(test=("CMD", "test", "-e", "/tmp/ready"), interval_s=0.4)
             if job is Job.SLOW

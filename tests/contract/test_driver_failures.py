@@ -162,6 +162,16 @@ async def test_a_failed_copy_that_is_started_on_order_begins_a_new_count(rig: Dr
     assert after.cause is Cause.SIGNAL, after
 
 
+async def test_a_copy_that_was_stopped_on_order_has_no_restarts(rig: DriverRig) -> None:
+    driver = rig.driver()
+    await running(driver, rig.order(UNIT, Job.RUNS, ALWAYS))
+    await rig.kill(UNIT)
+    await until(driver, UNIT, lambda copy: copy.phase is CopyPhase.RUNNING and copy.restarts == 1)
+    await driver.stop(UNIT)
+    copy = await find(driver, UNIT)
+    assert copy is not None and (copy.phase, copy.restarts) == (CopyPhase.LOADED, 0)
+
+
 async def test_a_copy_that_does_not_run_can_not_be_failed(rig: DriverRig) -> None:
     driver = rig.driver()
     await driver.create(rig.order(UNIT, Job.RUNS))
