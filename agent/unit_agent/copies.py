@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from unit_agent.backoff import Backoff, pause
 from unit_agent.driver import Copy, Driver
 from unit_agent.timings import Timings
-from unitfleet.errors import DriverError
+from unitfleet.errors import DriverError, DriverUnavailable
 from unitfleet.loop import reconcile_forever
 
 logger = logging.getLogger(__name__)
@@ -122,6 +122,19 @@ class Copies:
             held.dirty.set()
             await held.round.wait()
 
+    async def seek(self, unit: str) -> None:
+        """Look for a unit's copy by its name with every driver, whatever was listed. Raises `DriverError`."""
+        for held in self._held.values():
+            tick = self._ticks
+            try:
+                async with asyncio.timeout(self._timings.list_timeout_s):
+                    found = await held.driver.find(unit)
+            except TimeoutError as error:
+                why = f"no answer of {held.driver.name} within {self._timings.list_timeout_s:g} s"
+                raise DriverUnavailable(f"cannot look for {unit}: {why}") from error
+            if found is not None and unit not in self._stepping and self._moved.get(unit, 0) <= tick:
+                self._become(held, unit, found)
+
     async def watch(self, name: str) -> None:
         """Keep up with a driver until cancelled."""
         held = self._held[name]
@@ -152,7 +165,7 @@ class Copies:
         except (DriverError, OSError) as error:  # TimeoutError is one
             self._failed(held, str(error) or f"no answer within {self._timings.list_timeout_s:g} s")
         else:
-            self._take(held, copies, tick)
+            self._take(held, [*await self._looked_for(held, copies), *copies], tick)
         held.ended = held.begun
         ended, held.round = held.round, asyncio.Event()
         ended.set()
@@ -167,6 +180,25 @@ class Copies:
             logger.warning("could not ask the %s driver: %s", held.driver.name, why)
         held.known = False
         held.trouble = why
+
+    async def _looked_for(self, held: _Held, listed: Sequence[Copy]) -> list[Copy]:
+        """Return what is there of the copies that were seen before and are not listed now.
+
+        That a list leaves out a copy is no proof of its absence: each is asked for by its name, and believed to be
+        what it was while that can't be told.
+        """
+        there: list[Copy] = []
+        for unit in sorted(held.copies.keys() - {copy.unit for copy in listed} - self._stepping):
+            try:
+                async with asyncio.timeout(self._timings.list_timeout_s):
+                    found = await held.driver.find(unit)
+            except (DriverError, OSError) as error:
+                logger.warning("could not look for %s, which %s left out: %s", unit, held.driver.name, error)
+                found = held.copies.get(unit)
+            if found is not None:
+                logger.debug("found %s, which %s left out", unit, held.driver.name)
+                there.append(found)
+        return there
 
     def _take(self, held: _Held, copies: Sequence[Copy], tick: int) -> None:
         first, held.known, held.trouble = not held.known, True, ""

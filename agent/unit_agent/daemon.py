@@ -287,6 +287,7 @@ def _docker(
         instruments=instruments,
         underway=underway,
         deadlines=deadlines,
+        memory=config.state_dir / "docker",
     )
 
 

@@ -151,6 +151,13 @@ class Driver(Protocol):
         """Return every copy this machine holds, running or not. Raises `DriverError` if it can't be known."""
         ...
 
+    async def find(self, unit: str) -> Copy | None:
+        """Look for the unit's copy by its name: what settles it when `list` left out one that was seen before.
+
+        Raises `DriverError` if it can't be known.
+        """
+        ...
+
     async def prepare(self, order: Order, report: Report) -> str:
         """Do what can be done before an old copy stops (pull), and return the image digest, or ""."""
         ...

@@ -89,6 +89,7 @@ class _Unit:
     failures: int = 0  # in a row, to make its copy
     given_up: Placement | None = None  # it failed, and is not tried again for this placement
     again: bool = False  # `local start`: an ended copy is made anew
+    sought: bool = False  # that nothing of it is here was seen by its name, or done by us; not by a list alone
     images: dict[str, str] = field(default_factory=dict)  # digest that was prepared, by spec
 
 
@@ -170,6 +171,8 @@ class Worker:
         one = self._units.get(unit)
         if one is None:
             one = self._units[unit] = _Unit(unit, self._backoff())
+        if self._copies.find(unit) is not None:
+            one.sought = False
         if ordered:
             one.backoff.reset()
             one.failures = 0
@@ -215,7 +218,19 @@ class Worker:
         return one.images.get(spec, "") if one else ""
 
     def unknown(self, unit: str) -> str:
-        """Return why it can't be told whether there is a copy of the unit, or ""."""
+        """Return why it can't be told whether there is a copy of the unit, or "".
+
+        A list is enough to start one, which a driver that has it answers; that one is gone takes more.
+        """
+        if (why := self._unasked(unit)) or self._sought(unit):
+            return why
+        return "it was not looked for by its name yet"
+
+    def _sought(self, unit: str) -> bool:
+        wanted, one = self._sync.placements.get(unit), self._units.get(unit)
+        return wanted is None or wanted.wanted is not Wanted.GONE or (one is not None and one.sought)
+
+    def _unasked(self, unit: str) -> str:
         wanted = self._sync.placements.get(unit)
         if wanted is None:
             return self._copies.unknown()
@@ -256,6 +271,11 @@ class Worker:
                     if self._copies.find(one.name) is None:
                         await self._retry(one, CopyPhase.WAITING, str(error))
                         continue
+                try:
+                    await self._seek(one)
+                except DriverError as error:
+                    await self._retry(one, CopyPhase.WAITING, str(error))
+                    continue
                 actions = self._plan(one)
                 if not actions:
                     break
@@ -285,6 +305,12 @@ class Worker:
             with contextlib.suppress(InvalidUnit, NotFound):  # told when a step needs it
                 await self._texts.order(wanted)
                 self._tell(one.name)
+
+    async def _seek(self, one: _Unit) -> None:
+        """Before a copy is told gone that this agent did not remove, look for it by its name."""
+        if self._copies.find(one.name) is None and not self._sought(one.name) and not self._unasked(one.name):
+            await self._copies.seek(one.name)
+            one.sought = self._copies.find(one.name) is None
 
     def _plan(self, one: _Unit) -> tuple[Action, ...]:
         wanted = self._sync.placements.get(one.name)
@@ -479,6 +505,7 @@ class Worker:
                     if not await self._was_set_aside(copy):
                         await driver.remove(one.name)
                     await self._secrets.withdraw(one.name)
+                    one.sought = True
                     self._copies.drop(one.name, copy.driver)
         except DriverError:
             await self._copies.look(driver.name)
@@ -502,4 +529,5 @@ async def _nothing_kept(copy: Copy) -> bool:
 
 def _stopped(copy: Copy) -> Copy:
     """Return the copy without its process, as a driver's list would show it."""
-    return replace(copy, phase=CopyPhase.LOADED, active="inactive", sub="dead", pid=0, health="", message="")
+    loaded = CopyPhase.LOADED
+    return replace(copy, phase=loaded, active="inactive", sub="dead", pid=0, health="", restarts=0, message="")

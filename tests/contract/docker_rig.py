@@ -102,7 +102,8 @@ class DockerRig:
         self.witness.close()
 
     def driver(self, machine: str = MACHINE) -> DockerDriver:
-        driver = DockerDriver(machine, machine, CLUSTER, "192.0.2.1", socket=str(self.lab.socket(0)))
+        socket, memory = str(self.lab.socket(0)), self.directory / f"memory of {machine}"
+        driver = DockerDriver(machine, machine, CLUSTER, "192.0.2.1", socket=socket, memory=memory)
         self._drivers.append(driver)
         return driver
 
@@ -112,6 +113,7 @@ class DockerRig:
             exec=_SCRIPTS[job],
             networks=("none",),
             log_driver=self._log_driver,
+            stop_signal="SIGKILL" if job is Job.RUNS else "",  # the first process of a container heeds no other
             notify_healthy=job is Job.SLOW,
             health=HealthSpec(test=("CMD", "test", "-e", "/tmp/ready"), interval_s=0.4)
             if job is Job.SLOW

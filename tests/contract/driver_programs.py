@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
@@ -73,20 +74,22 @@ programs = st.builds(lambda first, more: [first, *more], made, st.lists(steps, m
 class Player:
     """Plays programs on a rig and tells what an agent would see, without what no two drivers share: times, ids.
 
-    `forgets`: the next agent of one of the drivers counts the failures of a copy anew (Docker's has nowhere to
-    keep them), so there is none while a copy has failed.
+    Several may play side by side, each with a `driver` of its own that sees its own copies alone, and with a
+    `place` that its units' names begin with.
     """
 
-    def __init__(self, rig: DriverRig, *, forgets: bool = False) -> None:
+    def __init__(self, rig: DriverRig, driver: Callable[[], Driver] | None = None, place: str = "") -> None:
         self._rig = rig
-        self._forgets = forgets
-        self._driver: Driver = rig.driver()
+        self._make = driver or rig.driver
+        self._place = place
+        self._driver: Driver = self._make()
         self._orders: dict[str, tuple[Order, Text]] = {}  # of the copies that are there
 
     async def play(self, program: list[Step]) -> list[object]:
         """Return what each step came to, and what was there after it; nothing is left at the end."""
         told: list[object] = []
-        for step in [*program, *(Step(verb, unit) for unit in UNITS for verb in ("stop", "remove"))]:
+        for each in [*program, *(Step(verb, unit) for unit in UNITS for verb in ("stop", "remove"))]:
+            step = replace(each, unit=self._place + each.unit) if each.unit else each
             async with asyncio.timeout(DEADLINE_S):
                 outcome = await self._outcome(step)
                 told.append((step, outcome, await self._settled()))
@@ -135,10 +138,8 @@ class Player:
                 await self._rig.kill(unit)
                 await self._noticed(unit)
             case "new agent":
-                if self._forgets and any(copy.phase is CopyPhase.FAILED for copy in await driver.list()):
-                    return "later"
                 await driver.close()
-                self._driver = self._rig.driver()
+                self._driver = self._make()
         return "ok"
 
     async def _create(self, step: Step) -> Copy:

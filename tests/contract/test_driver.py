@@ -96,6 +96,23 @@ async def test_create_then_start_makes_exactly_one_running_copy_with_its_identit
     assert len(await driver.list()) == 1
 
 
+async def test_a_copy_is_found_by_its_name_as_it_is_listed_also_by_the_next_agent(rig: DriverRig) -> None:
+    driver, order = rig.driver(), rig.order(UNIT, Job.RUNS)
+    assert await driver.find(UNIT) is None
+    await driver.create(order)
+    await driver.start(order)
+    assert await driver.find(UNIT) == await find(driver, UNIT)
+    assert await driver.find(OTHER) is None
+    await driver.close()
+    heir = rig.driver()
+    assert await heir.find(UNIT) == await find(heir, UNIT)
+    await heir.stop(UNIT)
+    stopped = await heir.find(UNIT)
+    assert stopped is not None and stopped.phase is CopyPhase.LOADED
+    await heir.remove(UNIT)
+    assert await heir.find(UNIT) is None
+
+
 async def test_create_and_start_again_change_nothing(rig: DriverRig) -> None:
     driver, order = rig.driver(), rig.order(UNIT, Job.RUNS)
     first = await driver.create(order)

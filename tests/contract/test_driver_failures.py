@@ -89,6 +89,89 @@ async def test_what_was_given_up_once_restarts_as_ever_after_the_next_start(rig:
     assert after.cause is not Cause.HEALTH, after
 
 
+@pytest.mark.parametrize(
+    ("job", "policy", "limit"),
+    [
+        pytest.param(Job.DIES, RestartPolicy(), "", id="it has no Restart="),
+        pytest.param(
+            Job.DIES,
+            RestartPolicy(when=Restart.ALWAYS, delay_s=0.05, limit_interval_s=600.0, limit_burst=2),
+            "limit",
+            id="its start limit is hit",
+        ),
+        pytest.param(Job.RUNS, ALWAYS, WHY, id="it was given up"),
+    ],
+)
+async def test_what_has_failed_for_good_is_failed_for_the_next_agent_too(
+    rig: DriverRig, job: Job, policy: RestartPolicy, limit: str
+) -> None:
+    driver, order = rig.driver(), rig.order(UNIT, job, policy)
+    await driver.create(order)
+    await driver.start(order)
+    if job is Job.RUNS:
+        await driver.fail(UNIT, WHY, again=False)
+    before = await until(driver, UNIT, lambda copy: copy.phase is CopyPhase.FAILED)
+    assert limit in before.message
+    await driver.close()
+    heir = rig.driver()
+    assert await find(heir, UNIT) == before
+    await heir.close()
+    assert await find(rig.driver(), UNIT) == before
+    assert not await rig.processes(UNIT)
+
+
+async def test_the_next_agent_counts_restarts_and_the_start_limit_on(rig: DriverRig) -> None:
+    policy = RestartPolicy(when=Restart.ALWAYS, delay_s=0.05, limit_interval_s=600.0, limit_burst=2)
+    driver = rig.driver()
+    await running(driver, rig.order(UNIT, Job.RUNS, policy))
+    await rig.kill(UNIT)
+    before = await until(driver, UNIT, lambda copy: copy.phase is CopyPhase.RUNNING and copy.restarts == 1)
+    await driver.close()
+    heir = rig.driver()
+    assert await find(heir, UNIT) == before
+    await rig.kill(UNIT)
+    last = await until(heir, UNIT, lambda copy: copy.phase is CopyPhase.FAILED)
+    assert last.restarts == 1 and "limit" in last.message, last
+
+
+async def test_a_copy_that_waits_to_restart_does_so_with_the_next_agent(rig: DriverRig) -> None:
+    driver = rig.driver()
+    await running(driver, rig.order(UNIT, Job.RUNS, RestartPolicy(when=Restart.ALWAYS, delay_s=2.0)))
+    await rig.kill(UNIT)
+    await until(driver, UNIT, lambda copy: copy.phase is CopyPhase.RESTARTING)
+    await driver.close()
+    heir = rig.driver()
+    after = await until(heir, UNIT, lambda copy: copy.phase is CopyPhase.RUNNING)
+    assert after.restarts == 1
+    assert len(await rig.processes(UNIT)) == 1
+
+
+async def test_a_failed_copy_that_is_started_on_order_begins_a_new_count(rig: DriverRig) -> None:
+    policy = RestartPolicy(when=Restart.ALWAYS, delay_s=0.05, limit_interval_s=600.0, limit_burst=2)
+    driver, order = rig.driver(), rig.order(UNIT, Job.RUNS, policy)
+    await running(driver, order)
+    await driver.fail(UNIT, WHY, again=False)
+    await until(driver, UNIT, lambda copy: copy.phase is CopyPhase.FAILED)
+    assert (await driver.start(order)).phase is CopyPhase.RUNNING
+    await driver.close()
+    heir = rig.driver()
+    copy = await find(heir, UNIT)
+    assert copy is not None and (copy.phase, copy.restarts, copy.cause) == (CopyPhase.RUNNING, 0, Cause.NONE)
+    await rig.kill(UNIT)
+    after = await until(heir, UNIT, lambda copy: copy.phase is CopyPhase.RUNNING and copy.restarts == 1)
+    assert after.cause is Cause.SIGNAL, after
+
+
+async def test_a_copy_that_was_stopped_on_order_has_no_restarts(rig: DriverRig) -> None:
+    driver = rig.driver()
+    await running(driver, rig.order(UNIT, Job.RUNS, ALWAYS))
+    await rig.kill(UNIT)
+    await until(driver, UNIT, lambda copy: copy.phase is CopyPhase.RUNNING and copy.restarts == 1)
+    await driver.stop(UNIT)
+    copy = await find(driver, UNIT)
+    assert copy is not None and (copy.phase, copy.restarts) == (CopyPhase.LOADED, 0)
+
+
 async def test_a_copy_that_does_not_run_can_not_be_failed(rig: DriverRig) -> None:
     driver = rig.driver()
     await driver.create(rig.order(UNIT, Job.RUNS))

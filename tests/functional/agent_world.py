@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from harness.builders import SERVICE, digest_of
 from harness.virtual_time import run_virtual
 from unit_agent.agent import Agent
+from unit_agent.driver import Copy
 from unit_agent.drivers.fake import FakeDriver, FakeHost
 from unit_agent.local_copy import MemoryCopy
 from unit_agent.machine import Facts
 from unit_agent.timings import TIMINGS
 from unitfleet import codec, keys
+from unitfleet.errors import DriverError
 from unitfleet.memory import MemoryServer, MemoryStore
 from unitfleet.model import (
     Cluster,
@@ -34,19 +36,41 @@ M = "m1"
 RESTARTING = SERVICE + "Restart=always\n"
 
 
+class HazyHost(FakeHost):
+    """A host whose driver lists nothing while it is `blind`, and can't tell of one copy while it is `mute`."""
+
+    blind = mute = False
+
+
+class HazyDriver(FakeDriver):
+    """The driver of a `HazyHost`."""
+
+    def __init__(self, host: HazyHost, name: str) -> None:
+        super().__init__(host, name)
+        self._hazy = host
+
+    async def list(self) -> Sequence[Copy]:
+        return () if self._hazy.blind else await super().list()
+
+    async def find(self, unit: str) -> Copy | None:
+        if self._hazy.mute:
+            raise DriverError(f"cannot look for {unit}: mute")
+        return await super().find(unit)
+
+
 class World:
     """A store, one host with its local copy, and the agent that runs there now and then."""
 
     def __init__(self) -> None:
         self.server = MemoryServer()
         self.admin = MemoryStore(self.server, name="admin")
-        self.host = FakeHost()
+        self.host = HazyHost()
         self.local = MemoryCopy()
         self.facts = Facts(id=M, name="alpha", boot_id="b1", fingerprint="f1")
         self.store = self.admin.client(M)
         self.epoch = 0
         self.driver_names: tuple[str, ...] = ("process",)
-        self.driver_type: type[FakeDriver] = FakeDriver
+        self.driver_type: type[FakeDriver] = HazyDriver
 
     async def prepare(self) -> None:
         await self.admin.put(keys.CLUSTER, codec.encode(Cluster(id="c1")))

@@ -13,6 +13,7 @@ from functional.agent_world import M, World, story, until
 from harness.builders import SERVICE
 from unit_agent.agent import Agent
 from unit_agent.driver import Marks
+from unit_agent.drivers.fake import Behaviour
 from unit_agent.strict.deadlines import Deadline, Deadlines
 from unit_agent.strict.fake import FakeRegister
 from unitfleet import codec, keys
@@ -306,3 +307,19 @@ def test_a_start_needs_half_a_leases_time_ahead(ahead_s: float, may: bool) -> No
     deadlines.units = {A: Deadline(7, 100.0 + ahead_s, Marks())}
     assert deadlines.may_start(A, 7) is may
     assert not deadlines.may_start(A, 8), "another order was not confirmed"
+
+
+def test_a_strict_copy_that_a_list_leaves_out_is_stopped_before_it_is_told_gone() -> None:
+    """The leader takes `gone` for leave to start the next copy."""
+
+    async def tell(world: World, strict: StrictWorld) -> None:
+        world.host.behaviours[A] = Behaviour(pull_s=1.0)  # it is not taken up by being made anew
+        async with strict.agent() as agent:
+            await strict.ready()
+            world.host.blind = True
+            await agent.copies.look("process")
+            await world.place(A, Wanted.GONE, text=STRICT)
+            await world.becomes(A, CopyPhase.GONE)
+            assert not world.host.copies and not strict.killed
+
+    strict_story(tell)

@@ -23,7 +23,9 @@ from harness.engines import wait_for
 from harness.hierarchies import none_is_hidden
 from harness.image import IMAGE, image_archive, image_id
 from unit_agent.driver import Driver, LogLine, Order, Progress
+from unit_agent.drivers import docker_watch
 from unit_agent.drivers.docker import DockerDriver
+from unit_agent.drivers.docker_engine import Engine
 from unitfleet.errors import DriverError, ImageNotFound
 from unitfleet.model import CopyPhase
 from unitfleet.spec import (
@@ -313,6 +315,29 @@ async def test_a_copy_that_ended_while_no_agent_looked_is_restarted_by_the_next_
     await rig.kill(UNIT)
     await asyncio.to_thread(wait_for, lambda: not rig._state(UNIT)["Running"], "it ended", timeout_s=DEADLINE_S)
     await until(rig.driver(), UNIT, lambda copy: copy.phase is CopyPhase.RUNNING)
+
+
+async def test_a_container_that_the_engines_list_leaves_out_is_found_by_its_id_or_its_name(
+    rig: DockerRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def empty(engine: Engine, filters: object) -> list[object]:
+        return []
+
+    driver, order = rig.driver(), container_order(UNIT, sleeper())
+    await run(driver, order)
+    before = await find(driver, UNIT)
+    monkeypatch.setattr(Engine, "list", empty)
+    monkeypatch.setattr(docker_watch, "_TRUST_S", 0.0)  # each list asks the Engine
+    assert before is not None and await find(driver, UNIT) == before
+    heir = rig.driver()
+    assert await find(heir, UNIT) is None
+    assert await heir.find(UNIT) == before
+    await heir.stop(UNIT)
+    third = rig.driver()
+    stopped = await third.find(UNIT)  # it has another name now
+    assert stopped is not None and stopped.phase is CopyPhase.LOADED
+    await third.remove(UNIT)
+    assert await find(driver, UNIT) is None
 
 
 async def test_a_copy_that_was_stopped_is_not_restarted_by_the_next_agent(rig: DockerRig) -> None:

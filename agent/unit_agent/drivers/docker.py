@@ -35,6 +35,7 @@ from unit_agent.drivers.docker_request import Owner, container_name, create_body
 from unit_agent.drivers.docker_seen import log_files
 from unit_agent.drivers.docker_tail import FileTail
 from unit_agent.drivers.docker_track import Track
+from unit_agent.drivers.docker_verdicts import Verdicts
 from unit_agent.drivers.docker_watch import Watch
 from unit_agent.drivers.open_outputs import OpenOutputs
 from unit_agent.images.credentials import Credentials
@@ -57,7 +58,10 @@ _JUST_MADE_S = 1.0  # what was created so lately is started without another look
 
 
 class DockerDriver:
-    """The `Driver` of a Docker Engine. Between the first call and `close` it follows the Engine's events."""
+    """The `Driver` of a Docker Engine. Between the first call and `close` it follows the Engine's events.
+
+    In the folder `memory` it keeps how copies ended, for the next agent.
+    """
 
     def __init__(
         self,
@@ -75,11 +79,13 @@ class DockerDriver:
         instruments: Instruments | None = None,
         underway: Underway | None = None,
         deadlines: Deadlines | None = None,
+        memory: Path | None = None,
     ) -> None:
         self._owner = Owner(cluster=cluster_id, machine=machine_id, machine_name=machine_name)
         self._deadlines = deadlines or Deadlines(math.inf)
         self._engine = Engine(socket, instruments.called if instruments else None)
         self.pulls = Pulls(self._engine, pulls_at_once, Credentials(registry_auth), instruments, underway)
+        self._verdicts = Verdicts(memory)
         self._watch = Watch(
             self._engine,
             self._owner,
@@ -88,6 +94,7 @@ class DockerDriver:
             now=now,
             dice=dice or random.Random(),
             deadlines=self._deadlines,
+            verdicts=self._verdicts,
         )
         self._socket = socket
         self._watching: asyncio.Task[None] | None = None
@@ -102,6 +109,11 @@ class DockerDriver:
     async def list(self) -> Sequence[Copy]:
         await self._awake()
         return await self._watch.copies()
+
+    async def find(self, unit: str) -> Copy | None:
+        await self._awake()
+        track = await self._watch.find(unit) or await self._watch.seek(unit)
+        return None if track is None else self._watch.copy(track)
 
     async def prepare(self, order: Order, report: Report) -> str:
         await self._awake()
@@ -243,10 +255,12 @@ class DockerDriver:
             if track.stopping or not track.seen.running:
                 return
             track.broken, track.for_good = why, not again
+            await self._watch.remember(track)
             try:
                 await self._watch.end(track)
             except DriverError:
                 track.broken, track.for_good = "", False
+                await self._watch.remember(track)
                 raise
         self._watch.tell(unit)
 
@@ -380,6 +394,7 @@ class DockerDriver:
         if watching is not None:
             watching.cancel()
             await asyncio.wait({watching})
+        await self._verdicts.flush()
         await self._engine.close()
 
     async def _awake(self) -> asyncio.Task[None]:

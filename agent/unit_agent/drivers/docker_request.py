@@ -82,7 +82,12 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 def container_name(owner: Owner, order: Order) -> str:
     """Return the container's name: `ContainerName=`, or the machine's prefix and the unit's name, encoded."""
     container = _container(order)
-    return container.container_name or owner.name_prefix + encode_name(order.placement.unit)
+    return container.container_name or usual_name(owner, order.placement.unit)
+
+
+def usual_name(owner: Owner, unit: str) -> str:
+    """Return the name of a unit's container that did not ask for another."""
+    return owner.name_prefix + encode_name(unit)
 
 
 def is_copy(labels: Mapping[str, str], name: str) -> bool:

@@ -236,7 +236,7 @@ def copy_of(
         ports=ports,
         image=seen.labels.get(written.IMAGE, ""),
         since=(seen.started if seen.running else seen.finished) or seen.created,
-        restarts=restarts,
+        restarts=0 if phase is CopyPhase.LOADED else restarts,  # they are counted from a start on order
         cause=cause,
         oom_kills=oom_kills,
         message=note or message,

@@ -1,18 +1,20 @@
 """What is remembered of one container between two looks at it: how it ended, and what follows from that.
 
-It lives as long as the agent. A new agent counts restarts and start limits anew; everything else it reads from
-the container itself.
+It lives as long as the agent. A new agent goes on from the record that `docker_verdicts` kept of it, and reads
+everything else from the container itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from unit_agent.causes import Evidence, cause_of, explain
 from unit_agent.driver import Copy
 from unit_agent.drivers.docker_seen import HostTimes, Seen, ended_with_host, exit_of
+from unit_agent.drivers.docker_verdicts import RESTARTS, Remembered
 from unit_agent.restart import (
     FAILED,
     TIMED_OUT,
@@ -120,6 +122,46 @@ class Track:
         if isinstance(verdict, RestartAfter):
             self.history, self.due = verdict.history, ended + verdict.delay_s
         return verdict
+
+    def remembered(self, wall: Callable[[float], float]) -> Remembered:
+        """Return what a new agent can't see on the container; `wall` makes the loop's time one since 1970."""
+        verdict = self._verdict if self._judged == self.seen.run else None
+        return Remembered(
+            started=self.seen.started,
+            finished=self.seen.finished,
+            error=self.seen.error,
+            verdict="" if verdict is None else RESTARTS if isinstance(verdict, RestartAfter) else verdict.phase,
+            why="" if verdict is None else verdict.why,
+            delay_s=verdict.delay_s if isinstance(verdict, RestartAfter) else 0.0,
+            starts=tuple(wall(start) for start in self.history.starts),
+            quick=self.history.quick,
+            restarts=self.restarts,
+            cause=self.cause,
+            broken=self.broken,
+            for_good=self.for_good,
+            overdue=self.overdue,
+        )
+
+    def recall(self, told: Remembered, loop_time: Callable[[float], float]) -> None:
+        """Go on from what the agent before this one remembered; `loop_time` is the other way round.
+
+        A record of the run before the one that shows tells that it was restarted since.
+        """
+        seen = self.seen
+        history = History(tuple(loop_time(start) for start in told.starts), told.quick)
+        if told.started == seen.started:
+            self.history, self.restarts, self.cause = history, told.restarts, told.cause
+            self.broken, self.for_good, self.overdue = told.broken, told.for_good, told.overdue
+            if told.verdict and (told.finished, told.error) == (seen.finished, seen.error):
+                self._judged = seen.run
+                if told.verdict == RESTARTS:
+                    self._verdict = RestartAfter(told.delay_s, told.why, history)
+                    self.due = loop_time(seen.finished) + told.delay_s
+                else:
+                    self._verdict = Ended(told.verdict, told.why)
+        elif told.verdict == RESTARTS and seen.started > told.started:
+            self.history = history.started(loop_time(seen.started), seen.kept.restart)
+            self.restarts, self.cause = told.restarts + 1, told.cause
 
     def begun(self, at: float, *, afresh: bool) -> None:
         """Note a start; `afresh` when it was ordered rather than a restart."""

@@ -34,6 +34,7 @@ from unit_agent.drivers.docker_seen import (
     why_ended,
 )
 from unit_agent.drivers.docker_track import Track
+from unit_agent.drivers.docker_verdicts import Verdicts
 from unit_agent.drivers.docker_words import listened, may_tell
 from unit_agent.restart import FAILED, RestartAfter
 from unit_agent.strict.deadlines import Deadlines
@@ -62,6 +63,7 @@ class Watch:
         now: Callable[[], float],
         dice: random.Random,
         deadlines: Deadlines,
+        verdicts: Verdicts,
     ) -> None:
         self._engine = engine
         self._owner = owner
@@ -70,6 +72,7 @@ class Watch:
         self._now = now
         self._dice = dice
         self._deadlines = deadlines
+        self._verdicts = verdicts
         self._host = HostTimes(boot=boot)
         self._tracks: dict[str, Track] = {}
         self._making: dict[str, set[str]] = {}  # by unit that is being created: ids that events told of meanwhile
@@ -102,6 +105,23 @@ class Watch:
         if track is None or asyncio.get_running_loop().time() - track.looked < within_s:
             return track
         return await self.look(track)
+
+    async def seek(self, unit: str) -> Track | None:
+        """Look for a container that no list has shown, by the name that we give it; None when there is none.
+
+        One with a `ContainerName=` can't be looked for so.
+        """
+        name = written.usual_name(self._owner, unit)
+        for called in (name, name + written.STOPPED_MARK):
+            try:
+                inspected = await self._engine.inspect(called)
+                labels = inspected["Config"].get("Labels") or {}
+                if self._owner.owns(labels) and labels[written.UNIT] == unit:
+                    return await self.adopt(inspected["Id"])
+            except EngineRefused as error:
+                if error.status != 404:
+                    raise
+        return None
 
     async def look(self, track: Track) -> Track | None:
         """Look at a container again; None when it is gone."""
@@ -137,6 +157,9 @@ class Watch:
             if may_tell(seen):
                 seen = await listened(self._engine, seen)
             track = self._tracks[seen.unit] = Track(seen, was_healthy=seen.health == "unhealthy")
+            told = self._verdicts.of(seen.id)
+            if told is not None and max(seen.created, seen.started) >= self._boot:
+                track.recall(told, self._loop_time)
         self._saw(track, seen, began)
         return track
 
@@ -172,6 +195,7 @@ class Watch:
         """Drop a container that is gone."""
         if self._tracks.get(track.seen.unit) is track:
             del self._tracks[track.seen.unit]
+            self._verdicts.drop(track.seen.id)
             track.changed.set()
             self.tell(track.seen.unit)
 
@@ -200,6 +224,8 @@ class Watch:
         """Start the container; when the Engine refuses, the track's verdict says what follows. Hold its lock."""
         unit, loop = track.seen.unit, asyncio.get_running_loop()
         track.begun(loop.time(), afresh=afresh)
+        if afresh:
+            self._verdicts.drop(track.seen.id)
         track.beginning = True
         looked = track.looked
         try:
@@ -236,6 +262,15 @@ class Watch:
         if await self.look(track) is not None and track.seen.running:
             raise DriverError(f"cannot stop {unit}: the Engine could not end its container {track.seen.id[:12]}")
 
+    async def remember(self, track: Track) -> None:
+        """Write down what is known of a container, and return once it is."""
+        self._note(track)
+        await self._verdicts.flush()
+
+    def _note(self, track: Track) -> None:
+        loop = asyncio.get_running_loop()
+        self._verdicts.note(track.seen.id, track.remembered(lambda at: self._now() - (loop.time() - at)))
+
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[asyncio.Queue[str | None]]:
         """Give a queue of the names of units that changed; "" when any may have, None when the watch ended."""
@@ -251,8 +286,10 @@ class Watch:
     async def run(self) -> None:
         """Follow the Engine's events for ever, through its restarts and absences."""
         try:
+            await self._verdicts.load()
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
+                tasks.create_task(self._verdicts.run(), name="docker verdicts")
                 try:
                     await self._follow_for_ever()
                 finally:
@@ -381,9 +418,15 @@ class Watch:
             copies = [entry for entry in ours if written.is_copy(entry["Labels"], entry["Names"][0])]
             units = {entry["Labels"][written.UNIT]: entry for entry in copies if not _set_aside(entry["Names"])}
             for unit, track in list(self._tracks.items()):
-                if unit not in units or units[unit]["Id"] != track.seen.id:
+                if unit in units and units[unit]["Id"] != track.seen.id:
                     self.forget(track)
             async with asyncio.TaskGroup() as tasks:
+                for unit, track in self._tracks.items():
+                    if unit not in units:
+                        tasks.create_task(self._see_unlisted(track))
+                for container in self._verdicts.containers - {entry["Id"] for entry in ours}:
+                    if all(container != track.seen.id for track in self._tracks.values()):
+                        tasks.create_task(self._see_remembered(container))
                 for entry in units.values():
                     tasks.create_task(self._see(entry))
             self._listed = began
@@ -402,6 +445,28 @@ class Watch:
                 logger.debug("left out container %s: %s", entry["Id"][:12], error)
             except EngineAway as error:  # the list was answered: this one container hangs
                 self._saw_in_list(track, entry, str(error))
+
+    async def _see_remembered(self, container: str) -> None:
+        """Take up a container that only its record tells of, or let go of the record."""
+        async with self._slots:
+            try:
+                await self.adopt(container)
+            except EngineRefused as error:
+                if error.status == 404:
+                    self._verdicts.drop(container)
+            except EngineAway as error:
+                logger.warning("could not look at container %s, which was here: %s", container[:12], error)
+
+    async def _see_unlisted(self, track: Track) -> None:
+        """Look at a container by its id: that a list left it out does not tell that it is gone."""
+        async with self._slots:
+            try:
+                await self.look(track)
+                if scene_of(track.seen.name):  # the answer to its renaming was lost
+                    self.forget(track)
+            except DriverError as error:
+                track.note = str(error)
+                logger.warning("could not look at %s, which the Engine did not list: %s", track.seen.unit, error)
 
     def _saw_in_list(self, track: Track | None, entry: Any, why: str) -> None:
         """Go by the list's few words when one container's inspect hangs, so that the others can be told."""
@@ -435,6 +500,7 @@ class Watch:
         """Decide what follows from the end that was just seen, and begin with it."""
         seen = track.seen
         verdict = track.judge(self._loop_time(self._now() if seen.error else seen.finished), self._dice)
+        self._note(track)
         if isinstance(verdict, RestartAfter):
             self._await_restart(track)
             level = logging.INFO
@@ -504,6 +570,7 @@ class Watch:
             unit = track.seen.unit
             logger.warning("ending %s: not healthy within %g s", unit, limit)
             track.overdue = True
+            await self.remember(track)
             async with track.lock:
                 await self.end(track)
             self.tell(unit)

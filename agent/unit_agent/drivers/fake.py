@@ -215,6 +215,10 @@ class FakeDriver:
             raise DriverError(f"cannot list copies: the {self._name} driver does not answer")
         return [held.copy for held in self._host._held.values()]
 
+    async def find(self, unit: str) -> Copy | None:
+        held = self._host._held.get(unit)
+        return None if held is None else held.copy
+
     async def prepare(self, order: Order, report: Report) -> str:
         behaviour = self._host.behaviour(order.placement.unit)
         for percent in range(0, 100, 25) if behaviour.pull_s else ():

@@ -78,13 +78,13 @@ class ProcessDriver:
     async def list(self) -> Sequence[Copy]:
         copies = []
         for directory in await asyncio.to_thread(self._directories if self._swept else self._first_directories):
-            if not self._lock(directory.unit).locked():
-                async with self._lock(directory.unit):
-                    if directory.path.exists():
-                        await self._supervisors.recover(directory)
-            if directory.path.exists():
-                copies.append(await self._copy(directory))
+            if (copy := await self._recovered(directory)) is not None:
+                copies.append(copy)
         return copies
+
+    async def find(self, unit: str) -> Copy | None:
+        directory = await asyncio.to_thread(self._find, unit)
+        return None if directory is None else await self._recovered(directory)
 
     async def prepare(self, order: Order, report: Report) -> str:
         return ""
@@ -307,6 +307,14 @@ class ProcessDriver:
                     if (self._units / name).exists():  # else it was removed meanwhile
                         raise
         return found
+
+    async def _recovered(self, directory: UnitDirectory) -> Copy | None:
+        """Return the copy that a directory is, put right where its supervisor died; None when it just went."""
+        if not self._lock(directory.unit).locked():
+            async with self._lock(directory.unit):
+                if directory.path.exists():
+                    await self._supervisors.recover(directory)
+        return await self._copy(directory) if directory.path.exists() else None
 
     async def _copy(self, directory: UnitDirectory) -> Copy:
         return directory.copy(self.name, await self._supervisors.state(directory))
