@@ -24,6 +24,7 @@ from unit_agent import fence
 from unit_agent.copies import Copies
 from unit_agent.driver import Copy
 from unit_agent.reconcile import Action, Activity, Step
+from unit_agent.strict.deadlines import Deadline, Deadlines
 from unit_agent.strict.keeper import Strict
 from unit_master.actions import Acknowledged, Lose
 from unit_master.apply import Scribe, Transaction
@@ -194,6 +195,21 @@ def _replaced_by_new_epoch() -> Sequence[Patch]:
     return [(unit_agent.reconcile, "_outdated", outdated)]
 
 
+def _deadline_from_answer() -> Sequence[Patch]:
+    """A strict copy's deadline counts from when its renewal was answered, not from when it was sent."""
+    real = Deadlines.renewed
+
+    def renewed(self: Deadlines, unit: str, revision: int, sent: float) -> Deadline:
+        return real(self, unit, revision, self.clock())
+
+    return [(Deadlines, "renewed", renewed)]
+
+
+def _strict_does_not_wait() -> Sequence[Patch]:
+    """A strict unit is placed anew while its former copy still leaves."""
+    return [(_Plan, "_waits_for_its_end", lambda self: "")]
+
+
 BUGS: Mapping[str, Callable[[], Sequence[Patch]]] = {
     "no_fence_compare": _no_fence_compare,
     "no_lock_delay": _no_lock_delay,
@@ -212,6 +228,8 @@ BUGS: Mapping[str, Callable[[], Sequence[Patch]]] = {
     "later_epochs_forgotten": _later_epochs_forgotten,
     "foreign_incarnation": _foreign_incarnation,
     "replaced_by_new_epoch": _replaced_by_new_epoch,
+    "deadline_from_answer": _deadline_from_answer,
+    "strict_does_not_wait": _strict_does_not_wait,
 }
 
 

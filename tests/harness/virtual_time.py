@@ -19,6 +19,10 @@ BUSY_LIMIT = 1_000_000
 """So many rounds without time passing are a task that never rests."""
 
 
+class NeverRests(RuntimeError):
+    """A task that works on and on while time stands still."""
+
+
 class JumpingSelector(selectors.SelectSelector):
     """A selector that never waits: what would have been the wait is added to `now`."""
 
@@ -43,7 +47,7 @@ class JumpingSelector(selectors.SelectSelector):
         else:
             self._rounds += 1
             if self._rounds > self._busy_limit:
-                raise RuntimeError(f"time stands still at {self.now:.3f} s: a task never rests")
+                raise NeverRests(f"time stands still at {self.now:.3f} s: a task never rests")
         return ready
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from harness.processes import Process
 from simulation.etcd_model import EtcdModel, ModelStore, Snapshot
 from simulation.fleet_witness import FleetWitness
 from simulation.host_model import ModelCopy, ModelDriver, ModelHost
-from simulation.units import Kind, drawn
+from simulation.units import Group, Kind, drawn
 from simulation.world import SimMachine, SimMaster, World, now, until_killed
 from unit_agent.driver import Driver
 from unit_agent.drivers.fake import Behaviour
@@ -114,18 +114,18 @@ class ModelMaster(SimMaster):
 
 
 class Fleet(World):
-    """The cluster of one seed."""
+    """The cluster of one seed. `always`: groups of units that it surely has."""
 
     admin: ModelStore
     machines: dict[str, ModelMachine]  # type: ignore[assignment]
     masters: dict[str, ModelMaster]  # type: ignore[assignment]
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, always: Collection[Group] = ()) -> None:
         dice = random.Random(seed)
         self.server = EtcdModel()
         self.profile = dice.choice((Profile.FAST, Profile.FAST, Profile.DEFAULT))
         self.relist_s = dice.choice((15.0, 30.0))
-        self.units: tuple[Kind, ...] = drawn(dice)
+        self.units: tuple[Kind, ...] = drawn(dice, always)
         self.faults: Counter[str] = Counter()
         self.commands = 0
         self.snapshot: Snapshot | None = None

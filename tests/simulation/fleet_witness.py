@@ -9,6 +9,8 @@ Beside what `Witness` holds them to (P7, I4, epochs, uplinks):
     I5  a copy that no fault and no order concerns keeps its process
     I6  each key is written by its one writer, and what a leader writes it writes while it leads
     I7  machines are declared lost after their grace, and no faster than the brake lets them
+    I8  an agent tells that a copy is gone only once it is
+    I9  no program works on while time stands still              `simulation.story`
 """
 
 from __future__ import annotations
@@ -47,10 +49,16 @@ class FleetWitness(Witness):
         self._models = hosts
         self._strict = strict
         self._absent_at: dict[str, float] = {}
+        self._former_absence: dict[str, tuple[float, float]] = {}  # when it began, and when it ended
         self._lost_at: dict[str, float] = {}
         self._fenced_at: dict[str, tuple[float, float]] = {}  # the last renewal, and the one before
         self.unanswered: dict[str, float] = {}  # machine → when a write of it was last done and not answered
         self.writes = 0
+
+    @property
+    def view(self) -> ClusterView:
+        """The store as it is."""
+        return self._before
 
     async def run(self) -> None:
         """Nothing to look for: all is told."""
@@ -77,6 +85,8 @@ class FleetWitness(Witness):
             self._check_key(event, writer, leads)
             self._check_presence(event)
         self.take(batch)
+        for event in batch.events:
+            self._check_gone(event)
 
     def _check_key(self, event: Event, writer: str, leads: bool) -> None:
         kind, *names = keys.split(event.kv.key)
@@ -91,6 +101,18 @@ class FleetWitness(Witness):
         elif kind in AGENTS and put and writer != names[0]:
             self._violated(f"I6: {writer} wrote {event.kv.key}")
 
+    def _check_gone(self, event: Event) -> None:
+        """I8: nothing is left of a copy that is told gone, at an epoch that is not below its own."""
+        kind, *names = keys.split(event.kv.key)
+        if kind != "states" or event.kind is not EventKind.PUT:
+            return
+        machine, unit = names
+        told, copy = self._before.states_of(unit).get(machine), self._models[machine].copies.get(unit)
+        if told is None or told.value.phase is not CopyPhase.GONE or copy is None or not copy.pid:
+            return
+        if copy.epoch <= told.value.epoch:
+            self._violated(f"I8: {unit} on {machine} was told gone and has a process")
+
     def _check_presence(self, event: Event) -> None:
         kind, *names = keys.split(event.kv.key)
         now = asyncio.get_running_loop().time()
@@ -98,7 +120,8 @@ class FleetWitness(Witness):
             if event.kind is EventKind.DELETE:
                 self._absent_at[names[0]] = now
             else:
-                self._absent_at.pop(names[0], None)
+                if names[0] in self._absent_at:
+                    self._former_absence[names[0]] = self._absent_at.pop(names[0]), now
                 self._lost_at.pop(names[0], None)
         elif kind == "fence" and event.kind is EventKind.PUT:
             self._fenced_at[names[0]] = now, self._fenced_at.get(names[0], _NEVER)[0]
@@ -119,7 +142,9 @@ class FleetWitness(Witness):
         if absent is None:
             self._violated(f"I7: {machine} was declared lost and is there")
             return
-        if now - absent < GRACE_S:
+        began, ended = self._former_absence.get(machine, _NEVER)
+        heard_of_return = now - ended >= LAG_S
+        if now - (absent if heard_of_return else began) < GRACE_S:
             self._violated(f"I7: {machine} was declared lost {now - absent:.2f} s after it went")
         brake = self._before.brake
         recent = [name for name, at in self._lost_at.items() if now - at < WINDOW_S - LAG_S]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from simulation import aimed
 from simulation.fleet import Fleet, ModelMachine, ModelMaster
 from simulation.fleet_witness import BY_HAND
 from simulation.witness import UPLINK
@@ -292,6 +293,6 @@ def theme(fleet: Fleet) -> dict[Misfortune, float]:
 async def something_happens(fleet: Fleet, what: dict[Misfortune, float]) -> None:
     """Draw one, and let it happen."""
     (kind,) = fleet.dice.choices(list(what), list(what.values()))
-    if kind not in COMMANDS:
+    if kind not in (*COMMANDS, *aimed.COMMANDS):
         fleet.faults[kind.__name__] += 1
     await kind(fleet)

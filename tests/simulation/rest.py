@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from simulation.fleet import Fleet
 from simulation.units import Kind
+from unit_agent.driver import Copy
 from unit_master.view import ClusterView
-from unitfleet.model import CopyPhase, TargetState, Wanted
+from unitfleet.model import CopyPhase, TargetState, Unit, Wanted
 
 SETTLE_S = 240.0
 QUIET = 3  # looks one after the other, a second apart, that find nothing
@@ -49,7 +50,7 @@ def _runs(fleet: Fleet, name: str) -> list[str]:
 
 def _wish(fleet: Fleet, kind: Kind) -> list[str]:
     """I3: what was acknowledged last stands."""
-    wish, unit = fleet.wishes.get(kind.name), fleet.cache.view.units.get(kind.name)
+    wish, unit = fleet.wishes.get(kind.name), fleet.witness.view.units.get(kind.name)
     if wish in (None, TargetState.DESTROYED):
         return [] if unit is None else [f"I3: {kind.name} is never deleted"]
     if unit is None or unit.value.target is not wish:
@@ -59,29 +60,36 @@ def _wish(fleet: Fleet, kind: Kind) -> list[str]:
 
 def _copies(fleet: Fleet, kind: Kind, runs: list[str]) -> list[str]:
     """I1: one copy, the one that is wanted, or as many as there are machines, or none."""
-    unit = fleet.cache.view.units.get(kind.name)
+    unit = fleet.witness.view.units.get(kind.name)
     if fleet.wishes.get(kind.name) is not TargetState.LAUNCHED:
         return [f"I1: {kind.name} is not launched and runs on {runs}"] if runs else []
     if kind.run_s is not None:
         return [] if _finished(fleet, kind) and not runs else [f"I1: {kind.name} has not finished"]
-    if kind.everywhere:
-        return [] if runs == sorted(fleet.machines) else [f"I1: global {kind.name} runs on {runs}"]
+    if kind.everywhere and runs != sorted(fleet.machines):
+        return [f"I1: global {kind.name} runs on {runs}"]
     if _waits(fleet, kind):
         return []  # it may run where it was, and is placed nowhere anew
-    if len(runs) != 1:
+    if not kind.everywhere and len(runs) != 1:
         return [f"I1: {kind.name} runs on {runs}"]
-    copy = fleet.machines[runs[0]].host.copies[kind.name]
     if unit is None:
         return []  # told by `_wish`
-    restarted_since = fleet.restored and copy.restart > unit.value.restart  # by a wish that the store has lost
-    if copy.incarnation != unit.value.incarnation or not (copy.restart == unit.value.restart or restarted_since):
-        return [f"I1: {kind.name} on {runs[0]} is not the copy that is wanted"]
-    return []
+    copies = {machine: fleet.machines[machine].host.copies[kind.name] for machine in runs}
+    return [
+        f"I1: {kind.name} on {machine} is not the copy that is wanted"
+        for machine, copy in copies.items()
+        if not _is_wanted(fleet, unit.value, copy)
+    ]
+
+
+def _is_wanted(fleet: Fleet, unit: Unit, copy: Copy) -> bool:
+    """Whether a copy is of this unit, not of one of its name that was destroyed, and of its last restart."""
+    restarted_since = fleet.restored and copy.restart > unit.restart  # by a wish that the store has lost
+    return copy.incarnation == unit.incarnation and (copy.restart == unit.restart or restarted_since)
 
 
 def _finished(fleet: Fleet, kind: Kind) -> bool:
     """Whether it ended well, or failed by a misfortune: it is not run again by itself."""
-    for machine, state in fleet.cache.view.states_of(kind.name).items():
+    for machine, state in fleet.witness.view.states_of(kind.name).items():
         failed = state.value.phase is CopyPhase.FAILED and kind.name in fleet.machines[machine].host.crashed
         if failed or state.value.phase is CopyPhase.FINISHED:
             return True
@@ -90,12 +98,12 @@ def _finished(fleet: Fleet, kind: Kind) -> bool:
 
 def _waits(fleet: Fleet, kind: Kind) -> bool:
     """Whether it follows a unit that is on no machine."""
-    return bool(kind.beside) and not fleet.cache.view.placements_of(kind.beside)
+    return bool(kind.beside) and not fleet.witness.view.placements_of(kind.beside)
 
 
 def _leftovers(fleet: Fleet) -> list[str]:
     """I4: no record and no copy without the other."""
-    return leftovers(fleet.cache.view, lambda unit: _waits(fleet, fleet.kind(unit)))
+    return leftovers(fleet.witness.view, lambda unit: _waits(fleet, fleet.kind(unit)))
 
 
 def leftovers(view: ClusterView, waits: Callable[[str], bool]) -> list[str]:

@@ -14,9 +14,10 @@ from pathlib import Path
 from unittest import mock
 
 from harness.processes import ProcessLoop
-from harness.virtual_time import run_virtual
+from harness.virtual_time import NeverRests, run_virtual
 from simulation import misfortunes
 from simulation.fleet import Fleet
+from simulation.mixes import ANY, MIXES
 from simulation.rest import settled
 from unitfleet import accept
 from unitfleet.model import TargetState
@@ -33,6 +34,7 @@ class Told:
     """What a story was: `violations` is empty when every promise was kept, `trace` says what happened."""
 
     seed: int
+    kind: str = ANY
     faults: Counter[str] = field(default_factory=Counter)
     commands: int = 0
     virtual_s: float = 0.0
@@ -40,12 +42,12 @@ class Told:
     trace: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return "\n".join([f"seed {self.seed}", *self.trace, *self.violations])
+        return "\n".join([f"seed {self.seed} of {self.kind}", *self.trace, *self.violations])
 
 
-def tell(seed: int) -> Told:
-    """Run the story of a seed."""
-    told = Told(seed)
+def tell(seed: int, kind: str = ANY) -> Told:
+    """Run the story of a seed, of one of `MIXES`; raises KeyError for a kind nobody knows."""
+    told = Told(seed, kind)
     with quick():
         try:
             run_virtual(_story(told), limit_s=LIMIT_S, loop=ProcessLoop)
@@ -70,12 +72,15 @@ def _in_words(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, AssertionError):
         return str(error)
+    if isinstance(error, NeverRests):
+        return f"I9: {error}"
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{error!r} at {Path(where.filename).name}:{where.lineno}"
 
 
 async def _story(told: Told) -> None:
-    fleet = Fleet(told.seed)
+    mix = MIXES[told.kind]
+    fleet = Fleet(told.seed, mix.always)
     dice = fleet.dice
     loop = asyncio.get_running_loop()
     told.trace, told.violations = fleet.trace, fleet.witness.violations
@@ -84,9 +89,9 @@ async def _story(told: Told) -> None:
             await asyncio.sleep(dice.choice((0.5, 3.0)))
             for kind in fleet.units:
                 await fleet.wish(kind.name, TargetState.LAUNCHED)
-            what = misfortunes.theme(fleet)
-            end = loop.time() + dice.choice((6.0, 10.0, 15.0, 25.0))
-            pace = dice.choice((0.4, 0.8, 1.5))
+            what = mix.theme(fleet)
+            end = loop.time() + dice.choice(mix.lasts_s)
+            pace = dice.choice(mix.pace_s)
             while loop.time() < end:
                 await asyncio.sleep(dice.expovariate(1 / pace))
                 await misfortunes.something_happens(fleet, what)

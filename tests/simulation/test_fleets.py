@@ -5,18 +5,29 @@ from __future__ import annotations
 import pytest
 
 from harness.effort import examples
+from simulation.mixes import ANY, MIXES
 from simulation.story import tell
 
 GROUP = examples(25, 10)
 
 
-@pytest.mark.parametrize("first", range(0, examples(1000, 10), GROUP))
-def test_fleets_in_trouble_keep_every_promise(first: int) -> None:
-    for seed in range(first, first + GROUP):
-        told = tell(seed)
+def _keeps_every_promise(kind: str, first: int, group: int) -> None:
+    for seed in range(first, first + group):
+        told = tell(seed, kind)
         assert told.violations == [], f"\n{told}"
 
 
-def test_a_seed_tells_the_same_story_again() -> None:
-    first, again = tell(7), tell(7)
+@pytest.mark.parametrize("first", range(0, examples(1000, 10), GROUP))
+def test_fleets_in_trouble_keep_every_promise(first: int) -> None:
+    _keeps_every_promise(ANY, first, GROUP)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MIXES if kind != ANY])
+def test_fleets_in_aimed_trouble_keep_every_promise(kind: str) -> None:
+    _keeps_every_promise(kind, 0, examples(60, 3))
+
+
+@pytest.mark.parametrize("kind", MIXES)
+def test_a_seed_tells_the_same_story_again(kind: str) -> None:
+    first, again = tell(7, kind), tell(7, kind)
     assert first == again and first.trace

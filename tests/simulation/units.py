@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 
 HEAD = "[Unit]\nStartLimitIntervalSec=0\n"
@@ -44,10 +45,17 @@ S = Kind("s.service", _service("Singleton=strict\n"), strict=True)
 T = Kind("t.service", _service("Singleton=strict\nConflicts=s.service\n"), apart_from=("s.service",), strict=True)
 U = Kind("u.service", _service("MachineOf=s.service\n"), beside="s.service")
 
-GROUPS: tuple[tuple[Kind, ...], ...] = ((A, B), (C, D), (E,), (F, G), (H,), (I,), (S, T), (S, U))
+Group = tuple[Kind, ...]
+
+GROUPS: tuple[Group, ...] = ((A, B), (C, D), (E,), (F, G), (H,), (I,), (S, T), (S, U))
 
 
-def drawn(dice: random.Random) -> tuple[Kind, ...]:
-    """Return the units of a fleet: two to four groups of those that have to do with each other."""
-    groups = dice.sample(GROUPS, dice.choice((2, 3, 3, 4)))
-    return tuple(sorted({kind for group in groups for kind in group}, key=lambda kind: kind.name))
+def drawn(dice: random.Random, always: Collection[Group] = ()) -> tuple[Kind, ...]:
+    """Return the units of a fleet: two to four groups of those that have to do with each other.
+
+    Where some are there `always`, up to two more are drawn.
+    """
+    more = (0, 1, 2) if always else (2, 3, 3, 4)
+    groups = dice.sample([group for group in GROUPS if group not in always], dice.choice(more))
+    kinds = {kind for group in (*always, *groups) for kind in group}
+    return tuple(sorted(kinds, key=lambda kind: kind.name))
