@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from harness.cluster import Cluster
 from harness.eventually import eventually
 from unitfleet import codec, keys
 from unitfleet.api import Change
+from unitfleet.errors import UnitfleetError
 from unitfleet.etcd.endpoint import Endpoint, Failure
 from unitfleet.etcd.messages import RANGE, RangeRequest, first_key, range_end
 from unitfleet.model import CopyPhase, Leader, MachineStatus, Placement, RosterEntry, TargetState, UnitState
@@ -35,7 +37,8 @@ from unitfleet.store import EventKind
 SIZES, QUICK = (100, 300, 1000), 30
 MASTERS = "masters"  # the part without real agents
 UNITS_EACH = 10
-A_CALL = 1000  # units
+A_CALL, AHEAD = 250, 500  # units in a request; so many may be under way: all of it shares this computer
+A_CALL_IN_BULK = 1000
 PROCESSES = 4  # that the simulated machines share
 IDLE_S = 20.0
 SETTLE_S = 3.0
@@ -267,7 +270,7 @@ async def in_bulk(cluster: Cluster, logs: Path, machines: int, run: int) -> Scal
         scale = Scale(cluster, agents, run)
         await joined(scale)
         await asyncio.sleep(SETTLE_S)
-        _, _, took, used = await placed(scale)
+        _, _, took, used = await placed(scale, A_CALL_IN_BULK, scale.units)
         scale.figure("placements_master_only", scale.units / took, "placements/s")
         for who, spent in used.items():
             scale.figure(f"{who}-cpu_master_only", spent, "ms")
@@ -299,7 +302,7 @@ async def joined(scale: Scale) -> None:
 
 async def placing(scale: Scale) -> None:
     """Start all units as fast as the API takes them."""
-    accepted, decided, took, used = await placed(scale)
+    accepted, decided, took, used = await placed(scale, A_CALL, AHEAD)
     scale.figure("accepted", scale.units / accepted, "units/s")
     scale.figure("decided", scale.units / decided, "placements/s")
     scale.figure("placements", scale.units / took, "placements/s")
@@ -307,10 +310,10 @@ async def placing(scale: Scale) -> None:
         scale.figure(f"{who}-cpu-placement", spent, "ms")
 
 
-async def placed(scale: Scale) -> tuple[float, float, float, dict[str, float]]:
+async def placed(scale: Scale, a_call: int, ahead: int) -> tuple[float, float, float, dict[str, float]]:
     """Start all units: return after how many seconds all were accepted, decided, running, and whose CPU it took.
 
-    That is in milliseconds a unit.
+    That is in milliseconds a unit. `a_call`, `ahead`: as in `_submit`.
     """
     cluster, pids = scale.cluster, await _pids(scale)
     changes = [
@@ -319,7 +322,7 @@ async def placed(scale: Scale) -> tuple[float, float, float, dict[str, float]]:
     ]
     before = {who: cpu_s(held) for who, held in pids.items()}
     began = time.monotonic()
-    asked = asyncio.create_task(asyncio.to_thread(_submit, cluster, changes))
+    asked = asyncio.create_task(_submit(cluster, changes, a_call, ahead))
     decided = asyncio.create_task(_counted(cluster, PLACEMENTS, scale.units))
     reported = asyncio.create_task(_counted(cluster, STATES, scale.units))
     accepted_at = await asked
@@ -424,7 +427,7 @@ async def taking_over(scale: Scale) -> None:
     began = time.monotonic()
     name = f"late-{scale.run}.service"
     change = [Change(name=name, text=TEXT, target=TargetState.LAUNCHED)]
-    asked = asyncio.create_task(asyncio.to_thread(_submit, cluster, change))
+    asked = asyncio.create_task(_submit(cluster, change, 1, 1))
     led = 0.0
     async with asyncio.timeout(60), contextlib.aclosing(watching) as batches:
         async for batch in batches:
@@ -444,12 +447,32 @@ async def taking_over(scale: Scale) -> None:
 # --- what is asked
 
 
-def _submit(cluster: Cluster, changes: list[Change]) -> float:
-    """Ask for all of it, `A_CALL` units a request; return when the last one was answered. Blocks."""
-    for start in range(0, len(changes), A_CALL):
-        for result in cluster.api().change(changes[start : start + A_CALL]).items:
-            assert result.error is None, result.error
+async def _submit(cluster: Cluster, changes: Sequence[Change], a_call: int, ahead: int) -> float:
+    """Ask for all of it, `a_call` units a request; return when the last one was answered.
+
+    No more than `ahead` of them are under way at once. What was not taken is asked for again, as a user would.
+    """
+    left, taken = list(changes), 0
+    while left:
+        if taken >= ahead:
+            look = partial(_told, cluster, taken - ahead)
+            await eventually(look, within_s=60, what=lambda: "what was taken runs", every_s=0.05)
+        call, left = left[:a_call], left[a_call:]
+        try:
+            results = (await asyncio.to_thread(cluster.api().change, call)).items
+            failed = [change for change, result in zip(call, results, strict=True) if result.error is not None]
+        except UnitfleetError as error:
+            say(f"    {error}")
+            failed = call
+        taken += len(call) - len(failed)
+        if failed:
+            left = failed + left
+            await asyncio.sleep(0.5)
     return time.monotonic()
+
+
+async def _told(cluster: Cluster, more_than: int) -> bool:
+    return await _count(cluster, STATES) > more_than
 
 
 async def _pids(scale: Scale) -> dict[str, list[int]]:
