@@ -1,7 +1,9 @@
 """bench/scale: 100, 300 and 1,000 simulated machines with 10 units each, on a real etcd and two real masters.
 
 Every machine is the real agent core with a connection of its own to etcd, over a driver in memory: no containers
-are started. All of it shares this computer. Each figure is a JSON line; a table with the aims comes at the end.
+are started. All of it shares this computer. So each size is placed once more with stand-ins for agents that cost
+next to nothing (`…_master_only`): what masters take when agents have computers of their own. `--only masters` does
+that alone, for 1,000. Each figure is a JSON line; a table with the aims comes at the end.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import random
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from harness.cluster import Cluster
 from harness.eventually import eventually
 from unitfleet import codec, keys
 from unitfleet.api import Change
+from unitfleet.errors import UnitfleetError
 from unitfleet.etcd.endpoint import Endpoint, Failure
 from unitfleet.etcd.messages import RANGE, RangeRequest, first_key, range_end
 from unitfleet.model import CopyPhase, Leader, MachineStatus, Placement, RosterEntry, TargetState, UnitState
@@ -31,11 +35,15 @@ from unitfleet.profiles import Profile
 from unitfleet.store import EventKind
 
 SIZES, QUICK = (100, 300, 1000), 30
+MASTERS = "masters"  # the part without real agents
 UNITS_EACH = 10
-A_CALL = 1000  # units
-PROCESSES = 2  # that the simulated machines share
+A_CALL, AHEAD = 250, 500  # units in a request; so many may be under way: all of it shares this computer
+A_CALL_IN_BULK = 1000
+PROCESSES = 4  # that the simulated machines share
 IDLE_S = 20.0
 SETTLE_S = 3.0
+JOIN_S, JOIN_EACH_S = 60.0, 0.25  # to wait for all, and more for each machine
+TELL_EVERY = 100  # machines that joined
 SILENT = 5  # machines that end one by one, to see how soon each is noticed
 SHARE_LOST = 10  # one in ten
 PROFILE = Profile.DEFAULT
@@ -44,6 +52,7 @@ TEXT = "[Service]\nExecStart=/bin/true\n"
 
 AIMS: dict[str, Aim] = {
     "placements": at_least(1000),
+    "placements_master_only": at_least(1000),
     "etcd-writes-idle": at_most(5),
     "detection": at_most(PROFILE.ttl_s + PROFILE.grace_s + 1),
     "replaced": at_most(30),
@@ -59,6 +68,11 @@ MEANING = {
     "follower-cpu-placement": "CPU of the other master for one of these",
     "etcd-cpu-placement": "CPU of etcd for one of these",
     "agents-cpu-placement": "CPU of all agents together for one of these",
+    "placements_master_only": "the same with stand-ins that tell what is placed as running, in bulk",
+    "leader-cpu_master_only": "CPU of the leader for one of these",
+    "follower-cpu_master_only": "CPU of the other master for one of these",
+    "etcd-cpu_master_only": "CPU of etcd for one of these",
+    "agents-cpu_master_only": "CPU of the stand-ins for one of these",
     "leader-cpu-idle": "while nothing changes",
     "follower-cpu-idle": "while nothing changes",
     "etcd-cpu-idle": "while nothing changes",
@@ -129,15 +143,22 @@ class Agents:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def started(cls, count: int, cluster: Cluster, directory: Path) -> AsyncIterator[Agents]:
-        """Start them; they end with the context."""
+    async def started(
+        cls,
+        count: int,
+        cluster: Cluster,
+        directory: Path,
+        program: str = "scale_agents.py",
+        share: int = PROCESSES,
+    ) -> AsyncIterator[Agents]:
+        """Start them in `share` processes of a program beside this one; they end with the context."""
         async with contextlib.AsyncExitStack() as stack:
             processes = []
-            for number in range(PROCESSES):
-                first, last = (count * part // PROCESSES for part in (number, number + 1))
+            for number in range(share):
+                first, last = (count * part // share for part in (number, number + 1))
                 log = stack.enter_context((directory / f"agents{number}.log").open("wb"))
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, str(Path(__file__).with_name("scale_agents.py"))),
+                    *(sys.executable, str(Path(__file__).with_name(program))),
                     *("--etcd", ",".join(cluster.etcd.endpoints)),
                     *("--first", str(first + 1), "--count", str(last - first)),
                     stdin=asyncio.subprocess.PIPE,
@@ -203,54 +224,97 @@ def id_of(machine: int) -> str:
 async def measure(bench: Bench) -> None:
     done: list[Scale] = []
     for machines in (QUICK,) if bench.quick else SIZES:
-        if not (bench.quick or bench.wants(str(machines))):
+        masters_alone = bench.only == MASTERS
+        if not (bench.quick or bench.wants(str(machines)) or (masters_alone and machines == SIZES[-1])):
             continue
         for run in range(1, bench.runs + 1):
             say(f"{machines} machines x {UNITS_EACH} units, run {run}")
-            done.append(await one_size(bench.directory, machines, run))
+            done.append(await one_size(bench.directory, machines, run, in_bulk))
+            if not masters_alone:
+                done.append(await one_size(bench.directory, machines, run, for_real))
     for row in table(done):
         say(row)
 
 
-async def one_size(directory: Path, machines: int, run: int) -> Scale:
-    """Take one cluster through everything that is measured."""
-    logs = directory / f"{machines}-{run}"
+async def one_size(directory: Path, machines: int, run: int, part: Callable[..., Awaitable[Scale]]) -> Scale:
+    """Take one cluster through a part of what is measured."""
+    logs = directory / f"{part.__name__}-{machines}-{run}"
     logs.mkdir()
     try:
-        async with (
-            Cluster.on_loopback(logs, machines=0, masters=2, profile=PROFILE.value) as cluster,
-            Agents.started(machines, cluster, logs) as agents,
-        ):
-            scale = Scale(cluster, agents, run)
-            await joining(scale)
-            await asyncio.sleep(SETTLE_S)
-            await placing(scale)
-            await asyncio.sleep(SETTLE_S)
-            await idling(scale)
-            await noticing(scale)
-            await losing(scale)
-            await taking_over(scale)
-            return scale
+        async with Cluster.on_loopback(logs, machines=0, masters=2, profile=PROFILE.value) as cluster:
+            return await part(cluster, logs, machines, run)
     except (AssertionError, TimeoutError):
         for log in sorted(logs.glob("*.log")):
             say(f"--- the end of {log.name}:\n{log.read_text(errors='replace')[-2000:]}")
         raise
 
 
+async def for_real(cluster: Cluster, logs: Path, machines: int, run: int) -> Scale:
+    """Measure all with the real agent core."""
+    async with Agents.started(machines, cluster, logs) as agents:
+        scale = Scale(cluster, agents, run)
+        await joining(scale)
+        await asyncio.sleep(SETTLE_S)
+        await placing(scale)
+        await asyncio.sleep(SETTLE_S)
+        await idling(scale)
+        await noticing(scale)
+        await losing(scale)
+        await taking_over(scale)
+        return scale
+
+
+async def in_bulk(cluster: Cluster, logs: Path, machines: int, run: int) -> Scale:
+    """Measure what masters do when agents cost next to nothing."""
+    async with Agents.started(machines, cluster, logs, "scale_bulk.py", 1) as agents:
+        scale = Scale(cluster, agents, run)
+        await joined(scale)
+        await asyncio.sleep(SETTLE_S)
+        _, _, took, used = await placed(scale, A_CALL_IN_BULK, scale.units)
+        scale.figure("placements_master_only", scale.units / took, "placements/s")
+        for who, spent in used.items():
+            scale.figure(f"{who}-cpu_master_only", spent, "ms")
+        return scale
+
+
 async def joining(scale: Scale) -> None:
     """Wait until every machine is on the roster."""
     began = time.monotonic()
-    await eventually(
-        lambda: _all(scale.cluster, keys.roster(""), scale.machines),
-        within_s=180,
-        what=lambda: "all machines joined",
-        every_s=0.2,
-    )
+    await joined(scale)
     scale.figure("joined", time.monotonic() - began, "s")
+
+
+async def joined(scale: Scale) -> None:
+    """Wait until every machine is on the roster, and tell how far it is."""
+    told = 0
+
+    async def look() -> bool:
+        nonlocal told
+        there = await _count(scale.cluster, keys.roster(""))
+        if there // TELL_EVERY > told // TELL_EVERY:
+            say(f"    {there} machines have joined")
+        told = max(told, there)
+        return there >= scale.machines
+
+    within_s = JOIN_S + scale.machines * JOIN_EACH_S
+    await eventually(look, within_s=within_s, what=lambda: f"{told} machines joined", every_s=0.2)
 
 
 async def placing(scale: Scale) -> None:
     """Start all units as fast as the API takes them."""
+    accepted, decided, took, used = await placed(scale, A_CALL, AHEAD)
+    scale.figure("accepted", scale.units / accepted, "units/s")
+    scale.figure("decided", scale.units / decided, "placements/s")
+    scale.figure("placements", scale.units / took, "placements/s")
+    for who, spent in used.items():
+        scale.figure(f"{who}-cpu-placement", spent, "ms")
+
+
+async def placed(scale: Scale, a_call: int, ahead: int) -> tuple[float, float, float, dict[str, float]]:
+    """Start all units: return after how many seconds all were accepted, decided, running, and whose CPU it took.
+
+    That is in milliseconds a unit. `a_call`, `ahead`: as in `_submit`.
+    """
     cluster, pids = scale.cluster, await _pids(scale)
     changes = [
         Change(name=f"job@{number}.service", text=TEXT, target=TargetState.LAUNCHED)
@@ -258,7 +322,7 @@ async def placing(scale: Scale) -> None:
     ]
     before = {who: cpu_s(held) for who, held in pids.items()}
     began = time.monotonic()
-    asked = asyncio.create_task(asyncio.to_thread(_submit, cluster, changes))
+    asked = asyncio.create_task(_submit(cluster, changes, a_call, ahead))
     decided = asyncio.create_task(_counted(cluster, PLACEMENTS, scale.units))
     reported = asyncio.create_task(_counted(cluster, STATES, scale.units))
     accepted_at = await asked
@@ -267,11 +331,7 @@ async def placing(scale: Scale) -> None:
     await eventually(lambda: _all_run(cluster, scale.units), within_s=60, what=lambda: "all run", every_s=0.2)
     took = time.monotonic() - began
     used = {who: (cpu_s(held) - before[who]) * 1e3 / scale.units for who, held in pids.items()}
-    scale.figure("accepted", scale.units / (accepted_at - began), "units/s")
-    scale.figure("decided", scale.units / (decided_at - began), "placements/s")
-    scale.figure("placements", scale.units / took, "placements/s")
-    for who, spent in used.items():
-        scale.figure(f"{who}-cpu-placement", spent, "ms")
+    return accepted_at - began, decided_at - began, took, used
 
 
 async def idling(scale: Scale) -> None:
@@ -367,7 +427,7 @@ async def taking_over(scale: Scale) -> None:
     began = time.monotonic()
     name = f"late-{scale.run}.service"
     change = [Change(name=name, text=TEXT, target=TargetState.LAUNCHED)]
-    asked = asyncio.create_task(asyncio.to_thread(_submit, cluster, change))
+    asked = asyncio.create_task(_submit(cluster, change, 1, 1))
     led = 0.0
     async with asyncio.timeout(60), contextlib.aclosing(watching) as batches:
         async for batch in batches:
@@ -387,12 +447,32 @@ async def taking_over(scale: Scale) -> None:
 # --- what is asked
 
 
-def _submit(cluster: Cluster, changes: list[Change]) -> float:
-    """Ask for all of it, `A_CALL` units a request; return when the last one was answered. Blocks."""
-    for start in range(0, len(changes), A_CALL):
-        for result in cluster.api().change(changes[start : start + A_CALL]).items:
-            assert result.error is None, result.error
+async def _submit(cluster: Cluster, changes: Sequence[Change], a_call: int, ahead: int) -> float:
+    """Ask for all of it, `a_call` units a request; return when the last one was answered.
+
+    No more than `ahead` of them are under way at once. What was not taken is asked for again, as a user would.
+    """
+    left, taken = list(changes), 0
+    while left:
+        if taken >= ahead:
+            look = partial(_told, cluster, taken - ahead)
+            await eventually(look, within_s=60, what=lambda: "what was taken runs", every_s=0.05)
+        call, left = left[:a_call], left[a_call:]
+        try:
+            results = (await asyncio.to_thread(cluster.api().change, call)).items
+            failed = [change for change, result in zip(call, results, strict=True) if result.error is not None]
+        except UnitfleetError as error:
+            say(f"    {error}")
+            failed = call
+        taken += len(call) - len(failed)
+        if failed:
+            left = failed + left
+            await asyncio.sleep(0.5)
     return time.monotonic()
+
+
+async def _told(cluster: Cluster, more_than: int) -> bool:
+    return await _count(cluster, STATES) > more_than
 
 
 async def _pids(scale: Scale) -> dict[str, list[int]]:
@@ -413,21 +493,23 @@ async def _revision(cluster: Cluster) -> int:
 
 async def _counted(cluster: Cluster, prefix: str, count: int) -> float:
     """Wait until there are so many keys; return when."""
-    await eventually(
-        lambda: _all(cluster, prefix, count), within_s=180, what=lambda: f"{count} of {prefix}", every_s=0.1
-    )
+
+    async def there() -> bool:
+        return await _count(cluster, prefix) >= count
+
+    await eventually(there, within_s=180, what=lambda: f"{count} of {prefix}", every_s=0.1)
     return time.monotonic()
 
 
-async def _all(cluster: Cluster, prefix: str, count: int) -> bool:
-    """Tell whether there are `count` keys under a prefix, by etcd's own count, which costs nearly nothing."""
+async def _count(cluster: Cluster, prefix: str) -> int:
+    """Return how many keys are under a prefix by etcd's own count, which costs nearly nothing; 0: it is slow."""
     endpoint = Endpoint(cluster.etcd.endpoints[0], None)
     try:
         await endpoint.connect(5)
         asked = RangeRequest(key=first_key(prefix), range_end=range_end(prefix), count_only=True)
-        return int((await endpoint.call(RANGE, asked, 5)).count) >= count
+        return int((await endpoint.call(RANGE, asked, 5)).count)
     except Failure:
-        return False  # it has too much to do
+        return 0  # it has too much to do
     finally:
         await endpoint.drop()
 
@@ -474,4 +556,4 @@ def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main("scale", __doc__, [str(size) for size in SIZES], measure, runs=1, quick_runs=1, limit_s=600)
+    main("scale", __doc__, [*map(str, SIZES), MASTERS], measure, runs=1, quick_runs=1, limit_s=600)

@@ -35,8 +35,11 @@ CAPACITY = Capacity(cpu=64.0, memory=256 * GIB, disk=1024 * GIB)
 WANDERS = 0.03
 """Of its capacity: so much what a machine uses goes up and down, as it does while nothing happens."""
 
-JOINS_A_SECOND = 9
-"""Agents begin at this pace: machines of a fleet do not boot in one moment."""
+JOINS_A_SECOND = 20
+"""Agents begin at this pace at most: machines of a fleet do not boot in one moment."""
+
+MOST_JOINING = 6
+"""Agents that are not there yet, or not any more: others wait, for all share a computer that has more to do."""
 
 _BYTES_ACKED, _BYTES_RECEIVED = 120, 128
 """Where Linux's `struct tcp_info` counts what the other side acknowledged, and what came (8 bytes each)."""
@@ -64,6 +67,11 @@ class Machine:
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Begin to be there."""
         self._task = tasks.create_task(self._agent.run())
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has joined, and knows what it is to run."""
+        return self._agent.presence.standing and self._agent.sync.synced.is_set()
 
     async def end(self) -> float:
         """Fall silent at once, and leave everything behind; return when."""
@@ -108,9 +116,13 @@ async def serve(first: int, count: int, endpoints: list[str]) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     machines = {number: Machine(number, endpoints) for number in range(first, first + count)}
     async with asyncio.TaskGroup() as tasks:
+        begun: list[Machine] = []
         for machine in machines.values():
             machine.start(tasks)
+            begun.append(machine)
             await asyncio.sleep(1 / JOINS_A_SECOND)
+            while sum(not each.is_there for each in begun) >= MOST_JOINING:  # noqa: ASYNC110 (nobody tells)
+                await asyncio.sleep(1 / JOINS_A_SECOND)
         while command := await reader.readline():
             print(json.dumps(await answer(json.loads(command), machines, endpoints)), flush=True)
         for machine in machines.values():

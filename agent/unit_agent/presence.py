@@ -90,7 +90,7 @@ class PresenceKeeper:
             listed=self._check_listing,
             changed=self._check_batch,
             interval_s=timings.verify_s,
-            backoff=Backoff(rng, 0.1, timings.renew_s),
+            backoff=Backoff(rng, 0.1, timings.store_retry_s[1]),
             rng=rng,
         )
 
@@ -160,6 +160,7 @@ class PresenceKeeper:
             if self.away:
                 logger.info("renewed the lease again")
                 self.away = ""
+                self._watch.hurry()
                 self._on_contact()
             await pause(self._renew, max(0.0, began + self._timings.renew_s - loop.time()))
 

@@ -20,7 +20,7 @@ SUFFIXES = frozenset(
 )
 TEMPLATE_SUFFIXES = frozenset("path service socket target timer".split())
 
-_CHARACTERS = re.compile(r"[0-9A-Za-z:_.@\\-]")
+_FOREIGN = re.compile(r"[^0-9A-Za-z:_.@\\-]")
 _MACHINE = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,63}")
 _CHOICE = re.compile(r"\{([^{}<>]*)\}|<([^{}<>]*)>|(?<=@)([0-9]+\.\.[0-9]+)(?=\.[a-z]+$|$)")
 _RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
@@ -70,9 +70,8 @@ def fault(name: str) -> str | None:
         return f'invalid unit type: "{_escaped(suffix)}"'
     if "@" in name and suffix not in TEMPLATE_SUFFIXES:
         return f'invalid unit type for template: "{suffix}"'
-    for character in body:
-        if not _CHARACTERS.fullmatch(character):
-            return f"invalid character '{_escaped(character)}' in unit name"
+    if foreign := _FOREIGN.search(body):
+        return f"invalid character '{_escaped(foreign[0])}' in unit name"
     if name.startswith("@"):
         return 'unit name cannot start in "@"'
     if not body:
@@ -322,7 +321,7 @@ def _hint(name: str) -> str | None:
     body, _, suffix = name.rpartition(".")
     if suffix and suffix not in SUFFIXES:
         return "the types are " + ", ".join(sorted(SUFFIXES))
-    if any(not _CHARACTERS.fullmatch(character) for character in body[:MAX_LENGTH]):
+    if _FOREIGN.search(body[:MAX_LENGTH]):
         return r"letters, digits and : _ . @ \ - make a name"
     if len(name) > MAX_LENGTH:
         return "give it a shorter name"

@@ -3,6 +3,8 @@
 Two implementations pass one contract suite (tests/contract/test_store.py): `unitfleet.etcd.EtcdStore`
 and `unitfleet.memory.MemoryStore`. The words are etcd's: every change gets the next *revision*; a key knows
 the revision that created it (`create_revision`, 0 = absent) and last changed it (`mod_revision`).
+
+What there are thousands of a second is made in C (`msgspec.Struct`), and holds nothing that could form a cycle.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+
+class KeyValue(msgspec.Struct, frozen=True, gc=False):
     """One key as it was at some revision. `lease` is 0 when the key is bound to none."""
 
     key: str
@@ -25,8 +28,7 @@ class KeyValue:
     lease: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True, gc=False):
     """Keys in ascending order, all as of one `revision`."""
 
     revision: int
@@ -40,16 +42,14 @@ class EventKind(enum.Enum):
     DELETE = "delete"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A change of one key. For a DELETE, `kv.value` is empty and `kv.mod_revision` is the deletion's revision."""
 
     kind: EventKind
     kv: KeyValue
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """What a watch yields: every change of the watched keys up to `revision`, in order, none left out.
 
     A batch without events is progress: nothing else happened to the watched keys up to `revision`.
@@ -68,8 +68,7 @@ class Target(enum.Enum):
     VALUE = "value"
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(msgspec.Struct, frozen=True, gc=False):
     """`key`'s `target` equals `expected` (create and mod revision of an absent key are 0)."""
 
     key: str
@@ -77,8 +76,7 @@ class Compare:
     expected: int | bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True, gc=False):
     """Write `value` under `key`, bound to `lease` (0: none)."""
 
     key: str
@@ -86,8 +84,7 @@ class Put:
     lease: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True, gc=False):
     """Delete `key`, or with `prefix` every key that begins with it."""
 
     key: str

@@ -15,7 +15,7 @@ import msgspec
 from unit_master.actions import Enroll, Forget, Lose, MachineAction
 from unit_master.brake import WINDOW_S, BrakeState, brake
 from unit_master.view import ClusterView
-from unitfleet.model import Capacity, MachineStatus, RosterEntry, Wanted
+from unitfleet.model import Capacity, MachineStatus, Presence, RosterEntry, Wanted
 
 STRICT_MARGIN_S = 0.5
 SOON_S = 0.001
@@ -131,6 +131,8 @@ def _enrolled(view: ClusterView, now: float) -> list[MachineAction]:
             )
             found.append(Enroll(entry, "returned" if came_back else "joined"))
             continue
+        if _says_the_same(known.value, value, capacity):
+            continue
         entry = msgspec.structs.replace(
             known.value,
             name=value.name,
@@ -139,9 +141,19 @@ def _enrolled(view: ClusterView, now: float) -> list[MachineAction]:
             capacity=_steadied(known.value.capacity, capacity),
             ttl_s=value.ttl_s,
         )
-        if entry != known.value:
-            found.append(Enroll(entry, ""))
+        found.append(Enroll(entry, ""))
     return found
+
+
+def _says_the_same(known: RosterEntry, present: Presence, capacity: Capacity) -> bool:
+    """Whether the roster has what a machine says of itself; asked of every machine whenever one changes."""
+    return (
+        known.name == present.name
+        and known.address == present.address
+        and known.metadata == present.metadata
+        and known.ttl_s == present.ttl_s
+        and (known.capacity == capacity or _steadied(known.capacity, capacity) == known.capacity)
+    )
 
 
 def _steadied(old: Capacity, new: Capacity) -> Capacity:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from unit_master.identities import AGENT
@@ -45,6 +46,7 @@ def memory_weight(unit: Requirements) -> int:
     return unit.memory or UNSTATED_MEMORY
 
 
+@lru_cache(maxsize=1 << 16)  # a pass asks for the same names again and again
 def group_of(name: str) -> str:
     """Return the template that `name` is an instance of, or "" when it is none.
 
@@ -190,6 +192,17 @@ class Scene:
         self.live.pop(unit, None)
         self._find_place(unit)
         self._take(view, unit)
+
+    def rehost(self, view: ClusterView, machine: str) -> None:
+        """Take up what the view says of a machine on the roster, and of all that is or was counted there."""
+        if machine not in view.roster:
+            return  # not enrolled yet
+        former = self.hosts.get(machine)
+        self.hosts[machine] = _host(view, machine)
+        self.touched.append(machine)
+        counted = former.units.keys() if former else set()
+        for unit in sorted(counted | view.on_machine.get(machine, set())):
+            self.reseat(view, unit)
 
     def remeasure(self, view: ClusterView, machine: str) -> None:
         """Take up what a machine's agent measured, and which images it holds."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from unitfleet import codec, keys, names
 from unitfleet.accept import read_kept
 from unitfleet.errors import BadRecord, InvalidName, InvalidUnit
@@ -52,8 +54,7 @@ _MOST_EPOCH = 2**53
 """Nobody counts that far: a greater number was written by hand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry(Generic[R]):
+class Entry(msgspec.Struct, Generic[R], frozen=True, gc=False):
     """A record with the revision it was last written at, and the one that created its key."""
 
     value: R

@@ -71,7 +71,8 @@ def plan_warm_sets(view: ClusterView) -> list[WarmSet]:
 
 def images_wanted(view: ClusterView, hosts: Iterable[Host]) -> dict[str, tuple[str, ...]]:
     """Return by machine the images that it is to hold, in order."""
-    needs = _needs(view)
+    hosts = list(hosts)
+    needs = _needs(view) if hosts else set()
 
     def of(host: Host) -> set[str]:
         return {need.image for need in needs if need.wants(host)} | set(view.presence[host.id].value.warm)
@@ -209,10 +210,12 @@ def _of_units(view: ClusterView) -> Iterable[tuple[str, str, str]]:
     """
     for name, entry in view.units.items():
         unit = entry.value
-        if unit.target is not TargetState.LAUNCHED or split(name).is_template:
+        if unit.target is not TargetState.LAUNCHED:
             continue
         spec = view.spec(name, unit.spec)
         if spec is None or spec.container is None or not spec.warm or spec.container.pull is Pull.NEVER:
+            continue
+        if split(name).is_template:
             continue
         pin = view.pins.get(unit.spec)
         image = pin.value.image if pin is not None else spec.container.image

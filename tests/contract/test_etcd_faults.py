@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ from harness.eventually import eventually
 from harness.proxy import Proxy
 from harness.watching import take
 from unitfleet.errors import Compacted, OutcomeUnknown, StoreError, StoreFull, StoreUnavailable
-from unitfleet.etcd.endpoint import Endpoint, Failure, Tls
+from unitfleet.etcd.endpoint import PATIENCE_S, PROBE_DEADLINE_S, Endpoint, Failure, Tls
 from unitfleet.etcd.messages import WATCH, WatchRequest
 from unitfleet.etcd.store import EtcdStore
+from unitfleet.etcd.watches import MOST_WAITING
 from unitfleet.store import Delete, Put, absent
+
+WATCH_STREAMS = "etcd_debugging_mvcc_watch_stream_total"
 
 
 @pytest.fixture
@@ -446,3 +450,104 @@ async def test_a_message_of_a_watch_costs_no_task_however_many_watches_are_guard
     finally:
         loop.set_task_factory(None)
         await store.close()
+
+
+async def told_by(etcd: EtcdCluster, figure: str) -> float:
+    """Return one of etcd's own figures."""
+
+    def ask() -> str:
+        with urllib.request.urlopen(f"http://{etcd.endpoints[0]}/metrics", timeout=10) as answer:
+            told: str = answer.read().decode()
+            return told
+
+    told = await asyncio.to_thread(ask)
+    [row] = [row for row in told.splitlines() if row.startswith(f"{figure} ")]
+    return float(row.split()[1])
+
+
+async def test_renewals_share_a_stream_until_one_is_not_answered(etcd: EtcdCluster) -> None:
+    streams = 'grpc_server_started_total{grpc_method="LeaseKeepAlive",grpc_service="etcdserverpb.Lease",'
+    streams += 'grpc_type="bidi_stream"}'
+    async with Proxy(etcd.endpoints[0]) as proxy:
+        store = EtcdStore([proxy.endpoint])
+        long, short = await store.grant(60), await store.grant(30)
+        for _ in range(3):
+            assert await store.keepalive(long.id, 5.0) == long.ttl_s
+            assert await store.keepalive(short.id, 5.0) == short.ttl_s
+        assert await told_by(etcd, streams) == 1
+        proxy.swallow_answers()
+        with pytest.raises(StoreUnavailable):
+            await store.keepalive(long.id, 0.3)
+        proxy.pass_answers()
+        assert await store.keepalive(short.id, 5.0) == short.ttl_s, "not what was left of the other's answer"
+        assert await told_by(etcd, streams) >= 2
+        at_once = await asyncio.gather(store.keepalive(long.id, 5.0), store.keepalive(short.id, 5.0))
+        assert tuple(at_once) == (long.ttl_s, short.ttl_s)
+        proxy.cut()
+        assert await store.keepalive(long.id, 5.0) == long.ttl_s
+        await store.close()
+
+
+async def test_all_watches_of_a_client_share_one_stream_which_ends_with_the_last(etcd: EtcdCluster) -> None:
+    store = EtcdStore(etcd.endpoints)
+    revision = (await store.list("/")).revision
+    watches = [store.watch(f"/{number}/", start_revision=revision + 1) for number in range(20)]
+    coming = [asyncio.ensure_future(anext(watch)) for watch in watches]
+
+    async def one() -> bool:
+        return await told_by(etcd, WATCH_STREAMS) == 1
+
+    await eventually(one, within_s=10, what=lambda: "there is not one stream")
+    for number, watch in enumerate(watches[:10]):
+        written = await store.put(f"/{number}/x", b"")
+        assert (await coming[number]).revision == written
+        await watch.aclose()
+    for number, watch in enumerate(watches[10:], 10):  # those that were closed took no other along
+        written = await store.put(f"/{number}/x", b"")
+        assert (await coming[number]).revision == written
+        assert await one()
+        await watch.aclose()
+
+    async def none() -> bool:
+        return await told_by(etcd, WATCH_STREAMS) == 0
+
+    await eventually(none, within_s=10, what=lambda: "the stream of no watch is open")
+    await store.close()
+
+
+async def test_a_reader_that_takes_nothing_holds_up_no_other_watch_and_misses_nothing(etcd: EtcdCluster) -> None:
+    store = EtcdStore(etcd.endpoints)
+    start = (await store.list("/")).revision + 1
+    slow, quick = (store.watch("/n", start_revision=start) for _ in range(2))
+    count = 2 * MOST_WAITING
+    async with asyncio.timeout(30):
+        await store.put("/n", b"")
+        assert (await anext(slow)).revision == start
+        for number in range(count):
+            await store.put("/n", b"")
+            while (await anext(quick)).revision < start + number:
+                pass
+        taken = [(await anext(slow)).revision for _ in range(count)]
+    assert taken == list(range(start + 1, start + 1 + count))
+    await slow.aclose()
+    await quick.aclose()
+    await store.close()
+
+
+async def test_a_member_that_did_not_answer_in_time_is_given_longer_after_that(etcd: EtcdCluster) -> None:
+    drops: list[float] = []
+    async with Proxy(etcd.endpoints[0]) as proxy:
+        endpoint = Endpoint(proxy.endpoint, None, probe_s=0.05)
+        loop = asyncio.get_running_loop()
+        with endpoint.guarded():
+            while len(drops) < 2:
+                proxy.pass_answers()
+                await endpoint.connect(5.0)
+                proxy.swallow_answers()
+                began = loop.time()
+                with endpoint.stream(WATCH, WatchRequest) as stream, pytest.raises(Failure):
+                    await stream.read()
+                drops.append(loop.time() - began)
+        await endpoint.drop()
+    assert drops[0] < drops[1] < PATIENCE_S
+    assert drops[1] > 2 * PROBE_DEADLINE_S

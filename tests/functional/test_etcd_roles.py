@@ -284,9 +284,10 @@ async def test_a_watch_without_an_end_reads_everything_where_the_version_does_no
     create.start_revision = revision
     try:
         await endpoint.connect(3.0)
-        with endpoint.stream(WATCH, WatchRequest, 5.0) as stream:
-            await stream.write(WatchRequest(create_request=create))
-            answer = await stream.read()
+        with endpoint.stream(WATCH, WatchRequest) as stream:
+            async with asyncio.timeout(5.0):
+                await stream.write(WatchRequest(create_request=create))
+                answer = await stream.read()
             assert answer.canceled is await holds(cluster)
     finally:
         await endpoint.drop()

@@ -95,8 +95,9 @@ def test_a_scene_kept_up_with_changes_is_the_scene_made_anew(stores: list[Listin
             agenda.decided(names)  # nothing of it is carried out: what was drafted is undone
 
 
-@given(listings(calm=True), listings(calm=True))
-def test_what_a_change_calls_for_is_about_units_that_it_opened(first: Listing, second: Listing) -> None:
+@given(st.one_of(st.tuples(listings(calm=True), listings(calm=True)), st.tuples(listings(), listings())))
+def test_what_a_change_calls_for_is_about_units_that_it_opened(stores: tuple[Listing, Listing]) -> None:
+    first, second = stores
     view, agenda = ClusterView(), Agenda()
     one = after(first, Listing(1, ()), 2)
     agenda.note(view.apply_listing(one))
@@ -137,6 +138,23 @@ def test_a_new_state_is_a_matter_of_its_unit_alone_and_time_opens_all() -> None:
     assert len(agenda.turn(view, 1.0 + WHOLE_EVERY_S)[1]) == 3
     agenda.note([keys.presence("m1")])
     assert len(agenda.turn(view, 32.0)[1]) == 3
+
+
+def test_a_machine_that_changes_opens_those_that_have_to_do_with_it_and_those_that_wait_for_one() -> None:
+    here, there, waits, fails = (a_unit(f"{name}.service") for name in ("here", "there", "waits", "fails"))
+    view = a_view(
+        *(a_machine("m1"), a_machine("m2"), a_machine("m3")),
+        *(here, a_placement(here, "m1")),
+        *(there, a_placement(there, "m2"), a_state(there, "m2")),
+        *(waits, a_pending(waits, "no room")),
+        *(fails, a_placement(fails, "m3"), a_state(fails, "m3", phase=CopyPhase.FAILED)),
+    )
+    agenda = Agenda()
+    agenda.note(None)
+    assert len(agenda.turn(view, 1.0)[1]) == 4
+    for kind in (keys.presence, keys.roster, keys.machine_spec):
+        agenda.note([kind("m1")])
+        assert set(agenda.turn(view, 2.0)[1]) == {"here.service", "waits.service", "fails.service"}
 
 
 def test_room_that_comes_opens_who_waits_and_who_depends_on_others() -> None:

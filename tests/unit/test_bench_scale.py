@@ -33,7 +33,7 @@ def test_it_says_how_it_is_used() -> None:
         [sys.executable, str(BENCH / "scale.py"), "--help"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert "bench/scale" in done.stdout and "--quick" in done.stdout and "{100,300,1000}" in done.stdout
+    assert "bench/scale" in done.stdout and "--quick" in done.stdout and "{100,300,1000,masters}" in done.stdout
 
 
 def test_a_figure_is_one_line_of_json(scale: Any) -> None:

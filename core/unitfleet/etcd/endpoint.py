@@ -25,6 +25,12 @@ PROBE_EVERY_S = 1.0
 PROBE_DEADLINE_S = 1.5
 """A frozen member is noticed within the sum: TCP keeps its connections open, gRPC's pings do not notice."""
 
+PATIENCE_S = 6.0
+"""One that did not answer in time is given twice the time after the next connection, up to this.
+
+A member that has too much to do gets more by every connection that is given up and made anew.
+"""
+
 _REQUIRE_LEADER = (("hasleader", "true"),)
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),  # a watch that catches up gets one message of any size
@@ -84,13 +90,24 @@ class Stream:
         self._endpoint = endpoint
         self._call = call
         self._over = asyncio.Event()
+        self._answered = False
         call.add_done_callback(lambda _: self._over.set())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can be sent or read any more."""
+        return self._over.is_set()
 
     async def write(self, request: Any) -> None:
         """Send one message.
 
-        gRPC waits for ever where a call ends before its headers are sent, so its end is waited for too.
+        gRPC waits for ever where a call ends before its headers are sent, so until there was an answer its end is
+        waited for too.
         """
+        if self._answered:
+            with _failures(self._endpoint.address, self._call):
+                await self._call.write(request)
+            return
         sending = asyncio.ensure_future(self._call.write(request))
         over = asyncio.ensure_future(self._over.wait())
         with _failures(self._endpoint.address, self._call):
@@ -109,6 +126,7 @@ class Stream:
             message = await self._call.read()
             if message is grpc.aio.EOF:
                 raise Failure("the member ended the stream", maybe_done=True)
+        self._answered = True
         self._endpoint.heard()
         return message
 
@@ -129,6 +147,7 @@ class Endpoint:
         self._waiting = 0  # how many things are guarded
         self._probe_s = probe_s
         self._heard_at = -probe_s
+        self._patience_s = PROBE_DEADLINE_S  # of the next probe
 
     async def connect(self, timeout_s: float) -> None:
         """Wait for a connection. Raises `Failure`: then surely nothing was sent."""
@@ -180,14 +199,14 @@ class Endpoint:
         return answer
 
     @contextlib.contextmanager
-    def stream(self, method: Method, request_type: Any, timeout_s: float | None = None) -> Iterator[Stream]:
+    def stream(self, method: Method, request_type: Any) -> Iterator[Stream]:
         """Open a call that goes both ways, ended when the context is left."""
         ask = self._opened().stream_stream(
             method.path,
             request_serializer=request_type.SerializeToString,
             response_deserializer=method.answer.FromString,
         )
-        call = ask(timeout=timeout_s, metadata=_REQUIRE_LEADER)
+        call = ask(metadata=_REQUIRE_LEADER)
         with self._holding(call):
             yield Stream(self, call)
 
@@ -217,12 +236,14 @@ class Endpoint:
                 continue
             channel = self._channel
             try:
-                await self.call(RANGE, _PROBE, PROBE_DEADLINE_S)
+                await self.call(RANGE, _PROBE, self._patience_s)
+                self._patience_s = PROBE_DEADLINE_S
             except (StoreError, RevisionCompacted):
                 self.heard()  # a refusal is an answer
             except Failure:
                 self.heard()  # the next connection has its own time before it is probed
                 if self._channel is channel:
+                    self._patience_s = min(2 * self._patience_s, PATIENCE_S)
                     await self.drop()
 
     async def drop(self) -> None:

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from unitfleet.errors import OutcomeUnknown, StoreDenied, StoreUnavailable
 from unitfleet.etcd.endpoint import PROBE_EVERY_S, Endpoint, Failure, TlsSource
+from unitfleet.etcd.renewals import Renewals
+from unitfleet.etcd.watches import Watches
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +32,16 @@ class Repeat(enum.Enum):
     NEVER = "never"  # OutcomeUnknown at once
 
 
-class Backoff:
-    """Pauses that double from 50 ms to 1 s, each between half and one and a half of that."""
+WATCH_AGAIN_S = 5.0
+"""The longest pause of a watch that fails again and again: what wakes it sooner is a call that is answered."""
 
-    def __init__(self, rng: random.Random) -> None:
+
+class Backoff:
+    """Pauses that double from 50 ms to `most_s`, each between half and one and a half of that."""
+
+    def __init__(self, rng: random.Random, most_s: float = 1.0) -> None:
         self._rng = rng
+        self._most_s = most_s
         self._pause_s = 0.05
 
     def reset(self) -> None:
@@ -44,7 +51,7 @@ class Backoff:
     def next_s(self) -> float:
         """Return how long to wait now."""
         pause_s = self._pause_s
-        self._pause_s = min(pause_s * 2, 1.0)
+        self._pause_s = min(pause_s * 2, self._most_s)
         return pause_s * (0.5 + self._rng.random())
 
 
@@ -57,10 +64,13 @@ class Members:
         if not addresses:
             raise ValueError("a store needs at least one endpoint")
         self._endpoints = tuple(Endpoint(address, tls, probe_s) for address in addresses)
+        self._watches = {endpoint: Watches(endpoint) for endpoint in self._endpoints}
+        self._renewals = {endpoint: Renewals(endpoint) for endpoint in self._endpoints}
         self._index = 0
         self._failing: set[Endpoint] = set()
         self._rng = rng
         self._refused_at = float("-inf")
+        self._news = asyncio.Event()  # set, and replaced, when a member that failed answers again
         self.closed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -76,6 +86,14 @@ class Members:
         """The endpoint to ask."""
         return self._endpoints[self._index]
 
+    def watches(self, endpoint: Endpoint) -> Watches:
+        """Return the watches of this client at one member."""
+        return self._watches[endpoint]
+
+    def renewals(self, endpoint: Endpoint) -> Renewals:
+        """Return what renews leases of this client at one member."""
+        return self._renewals[endpoint]
+
     def leave(self, endpoint: Endpoint, reason: str) -> None:
         """Ask the next one from now on, unless others have moved on already."""
         if endpoint is self.current:
@@ -89,6 +107,7 @@ class Members:
         if endpoint in self._failing:
             self._failing.discard(endpoint)
             logger.info("reached etcd at %s again", endpoint.address)
+            self._wake()
 
     def refused(self, error: StoreDenied) -> None:
         """Tell once that etcd refuses something to this identity, and what to do, however often it is asked."""
@@ -102,14 +121,19 @@ class Members:
         self._refused_at = now
 
     async def pause(self, seconds: float) -> None:
-        """Wait, but no longer than until `close`."""
+        """Wait, but no longer than until a member that failed answers again, or until `close`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.closed.wait()
+                await self._news.wait()
 
-    def backoff(self) -> Backoff:
+    def _wake(self) -> None:
+        self._news.set()
+        if not self.closed.is_set():
+            self._news = asyncio.Event()
+
+    def backoff(self, most_s: float = 1.0) -> Backoff:
         """Return pauses for one series of attempts."""
-        return Backoff(self._rng)
+        return Backoff(self._rng, most_s)
 
     async def ask(self, send: Callable[[Endpoint, float], Awaitable[T]], repeat: Repeat, timeout_s: float) -> T:
         """Let `send` ask one endpoint after the other, given the seconds it may take, until one answers.
@@ -155,5 +179,6 @@ class Members:
     async def close(self) -> None:
         """Give up all connections; whatever waits on them fails, watches end."""
         self.closed.set()
+        self._wake()
         for endpoint in self._endpoints:
             await endpoint.drop()

@@ -60,6 +60,7 @@ UserGetRequest = _message("AuthUserGetRequest")
 UserGrantRequest = _message("AuthUserGrantRoleRequest")
 UserListRequest = _message("AuthUserListRequest")
 UserRevokeRequest = _message("AuthUserRevokeRoleRequest")
+WatchCancelRequest = _message("WatchCancelRequest")
 WatchCreateRequest = _message("WatchCreateRequest")
 WatchRequest = _message("WatchRequest")
 

@@ -15,7 +15,6 @@ from unitfleet.etcd.messages import (
     COMPACT,
     DELETE_RANGE,
     GRANT,
-    KEEPALIVE,
     PUT,
     RANGE,
     REVOKE,
@@ -24,7 +23,6 @@ from unitfleet.etcd.messages import (
     CompactionRequest,
     DeleteRangeRequest,
     LeaseGrantRequest,
-    LeaseKeepAliveRequest,
     LeaseRevokeRequest,
     Method,
     PutRequest,
@@ -136,15 +134,13 @@ class EtcdStore:
         When none answers it raises `StoreUnavailable`, though one may have renewed the lease.
         """
 
-        async def renew(endpoint: Endpoint, share_s: float) -> Any:
-            with endpoint.stream(KEEPALIVE, LeaseKeepAliveRequest, share_s) as stream:
-                await stream.write(LeaseKeepAliveRequest(ID=lease_id))
-                return await stream.read()
+        async def renew(endpoint: Endpoint, share_s: float) -> float:
+            return await self._members.renewals(endpoint).renew(lease_id, share_s)
 
-        answer = await self._members.ask(renew, Repeat.READ, timeout_s)
-        if answer.TTL <= 0:
+        left_s = await self._members.ask(renew, Repeat.READ, timeout_s)
+        if left_s <= 0:
             raise LeaseLost(f"cannot renew lease {lease_id:x}: it expired or was revoked")
-        return float(answer.TTL)
+        return left_s
 
     async def revoke(self, lease_id: int) -> None:
         """End a lease and delete its keys; a lease that is gone already is fine."""

@@ -13,8 +13,9 @@ from typing import Any
 
 from unitfleet.errors import Compacted, StoreDenied
 from unitfleet.etcd.endpoint import DENIED, PROBE_EVERY_S, Failure
-from unitfleet.etcd.members import Members
-from unitfleet.etcd.messages import WATCH, WatchCreateRequest, WatchRequest, first_key, range_end, to_key_value
+from unitfleet.etcd.members import WATCH_AGAIN_S, Members
+from unitfleet.etcd.messages import WatchCreateRequest, WatchRequest, first_key, range_end, to_key_value
+from unitfleet.etcd.watches import FellBehind
 from unitfleet.store import Batch, Event, EventKind
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ async def watch(members: Members, prefix: str, start_revision: int) -> AsyncGene
     Batches without events come as progress, about every ten minutes by etcd's default.
     """
     following = max(1, start_revision)
-    backoff = members.backoff()
+    backoff = members.backoff(WATCH_AGAIN_S)
     for attempt in itertools.count():
         if attempt and attempt % len(members) == 0:
             await members.pause(backoff.next_s())
@@ -37,10 +38,9 @@ async def watch(members: Members, prefix: str, start_revision: int) -> AsyncGene
         endpoint = members.current
         try:
             await endpoint.connect(PROBE_EVERY_S)
-            with endpoint.guarded(), endpoint.stream(WATCH, WatchRequest) as stream:
-                await stream.write(_create(prefix, following))
+            with endpoint.guarded(), members.watches(endpoint).begun(_create(prefix, following)) as feed:
                 while True:
-                    answer = await stream.read()
+                    answer = await feed.read()
                     for batch in batches(answer, following):
                         following = batch.revision + 1
                         yield batch
@@ -49,6 +49,8 @@ async def watch(members: Members, prefix: str, start_revision: int) -> AsyncGene
         except StoreDenied as error:
             members.refused(error)
             raise
+        except FellBehind:
+            continue  # no fault of the member's: it is begun anew from what was delivered last
         except Failure as failure:
             logger.debug("lost the watch of %s at %s: %s", prefix, endpoint.address, failure.reason)
             members.leave(endpoint, failure.reason)
