@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from unit_agent.driver import Order
 from unit_agent.local_copy import LocalCopy
 from unitfleet import keys
-from unitfleet.accept import read
+from unitfleet.accept import read, read_kept
 from unitfleet.errors import InvalidUnit, NotFound
 from unitfleet.model import Placement
 from unitfleet.spec import UnitSpec
@@ -35,6 +35,7 @@ class Texts:
         self._unreadable: set[tuple[str, str]] = set()
         self._reading: dict[str, asyncio.Lock] = {}  # by digest: several may ask at once, one fetches and saves
         self._unsaved: dict[str, bytes] = {}  # by digest: what the disk had no room for
+        self._latest = ("", "")  # digest and text: instances of a template come one after the other
 
     def known(self, unit: str, digest: str) -> UnitSpec | None:
         """Return the text if it was read before."""
@@ -63,6 +64,8 @@ class Texts:
         self._unreadable = {key for key in self._unreadable if key[1] in digests}
         self._reading = {digest: lock for digest, lock in self._reading.items() if digest in digests}
         self._unsaved = {digest: raw for digest, raw in self._unsaved.items() if digest in digests}
+        if self._latest[0] not in digests:
+            self._latest = ("", "")
         for digest in await self._local.names(FOLDER):
             if digest not in digests:
                 await self._local.delete(f"{FOLDER}/{digest}")
@@ -78,12 +81,22 @@ class Texts:
 
     async def _read(self, placement: Placement) -> UnitSpec:
         try:
-            return read(placement.unit, await self._text(placement), host=self._specifiers)
+            text = await self._text(placement)
+            if "%" not in text:  # it says the same on every host, and to all instances of its template
+                return read_kept(placement.unit, text)
+            return read(placement.unit, text, host=self._specifiers)
         except (InvalidUnit, NotFound):
             self._unreadable.add((placement.unit, placement.spec))
             raise
 
     async def _text(self, placement: Placement) -> str:
+        digest, text = self._latest
+        if digest != placement.spec:
+            text = await self._fetch(placement)
+            self._latest = placement.spec, text
+        return text
+
+    async def _fetch(self, placement: Placement) -> str:
         name = f"{FOLDER}/{placement.spec}"
         raw = await self._local.read(name)
         if raw is None or _digest(raw) != placement.spec:

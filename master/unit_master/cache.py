@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from unit_master.view import ClusterView
@@ -43,14 +43,22 @@ class Update:
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """What one reader has yet to be told. A slow reader loses no change: they add up to one `Update`."""
+    """What one reader has yet to be told. A slow reader loses no change: they add up to one `Update`.
 
+    With `kinds` it is of these kinds of keys alone: each state that an agent reports would wake a reader.
+    """
+
+    kinds: frozenset[str] = frozenset()
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     _revision: int = 0
     _keys: set[str] | None = field(default_factory=set)
 
     def add(self, revision: int, changed: Set[str]) -> None:
         """Remember a change."""
+        if self.kinds:
+            changed = {key for key in changed if keys.split(key)[0] in self.kinds}
+            if not changed:
+                return
         self._revision = revision
         if self._keys is not None:
             self._keys |= changed
@@ -125,9 +133,9 @@ class Cache:
             tasks.create_task(self._probe(), name="probe the store")
 
     @contextlib.contextmanager
-    def subscribe(self) -> Iterator[Subscription]:
-        """Tell the holder of the subscription about every change from now on."""
-        subscription = Subscription()
+    def subscribe(self, kinds: Iterable[str] = ()) -> Iterator[Subscription]:
+        """Tell the holder of the subscription about every change from now on, or of some kinds of keys alone."""
+        subscription = Subscription(frozenset(kinds))
         self._subscriptions[subscription] = None
         try:
             yield subscription

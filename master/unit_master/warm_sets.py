@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable, Sequence
 
-from unit_master.cache import Cache, Update
+from unit_master.cache import Cache
 from unit_master.warming import plan_warm_sets
 from unitfleet import codec, keys
 from unitfleet.election import Term
@@ -42,15 +41,14 @@ class WarmSets:
         self._cache = cache
         self._term = term
         self._still_leads = still_leads
-        self._passed_at = -math.inf  # loop time of the last pass that was written whole
 
     async def run(self) -> None:
         """Write until cancelled."""
-        with self._cache.subscribe() as subscription:
+        with self._cache.subscribe(_CONCERNS) as subscription:
 
             async def plan() -> float | None:
-                late = asyncio.get_running_loop().time() - self._passed_at >= INTERVAL_S
-                return await self._pass() if _concerns(subscription.take()) or late else None
+                subscription.take()
+                return await self._pass()
 
             await reconcile_forever(plan, subscription.changed, INTERVAL_S)
 
@@ -62,9 +60,7 @@ class WarmSets:
                 await self._write(planned[start : start + BATCH])
         except StoreError as error:
             logger.warning("could not tell machines what to hold warm: %s", error)
-            self._passed_at = -math.inf
             return RETRY_S
-        self._passed_at = asyncio.get_running_loop().time()
         return None
 
     async def _write(self, sets: Sequence[WarmSet]) -> None:
@@ -77,7 +73,3 @@ class WarmSets:
         if not result.succeeded:
             await self._still_leads()
         await self._cache.wait_for(result.revision, CATCH_UP_S)
-
-
-def _concerns(update: Update) -> bool:
-    return update.keys is None or not update.keys or any(keys.split(key)[0] in _CONCERNS for key in update.keys)

@@ -53,6 +53,16 @@ async def test_a_cache_that_comes_back_too_late_lists_anew_and_tells_what_change
     assert set(api.cache.view.units) == {"kept.service"}
 
 
+async def test_who_asks_for_some_kinds_of_keys_is_not_woken_by_others(api: Api) -> None:
+    with api.cache.subscribe() as all_kinds, api.cache.subscribe(("tokens", "units")) as some:
+        await api.put(a_machine("m1"))
+        await api.cache.wait_for((await api.outside.list(keys.PREFIX)).revision, 5.0)
+        assert all_kinds.changed.is_set() and not some.changed.is_set()
+        await api.put(a_unit("a.service"))
+        update = await some.next()
+    assert update.keys is not None and set(update.keys) == {keys.unit("a.service")}
+
+
 async def test_what_a_watch_does_not_deliver_heals_by_listing_anew() -> None:
     async with an_api(relist_s=0.05) as api:
         api.store.link.slow(watch_delay_s=1000.0)

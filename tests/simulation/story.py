@@ -107,7 +107,10 @@ def quick() -> Iterator[None]:
     former = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with mock.patch("unit_agent.texts.read", _read), mock.patch("unit_master.view.read_kept", _read):
+        patched = ("unit_agent.texts.read", "unit_agent.texts.read_kept", "unit_master.view.read_kept")
+        with contextlib.ExitStack() as stack:
+            for name in patched:
+                stack.enter_context(mock.patch(name, _read))
             yield
     finally:
         logging.disable(former)

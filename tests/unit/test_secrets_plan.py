@@ -19,7 +19,7 @@ from harness.builders import (
 from unit_master.rules import secrets_at_hand
 from unit_master.scene import scene_of
 from unit_master.scheduler import Refused, place
-from unit_master.secrets.plan import Seal, Unseal, plan_sealed, secret_views, watched
+from unit_master.secrets.plan import CONCERNS, Seal, Unseal, plan_sealed, secret_views
 from unitfleet import keys
 from unitfleet.model import IdentityRecord, Sealed, Secret, Wanted
 
@@ -64,7 +64,7 @@ def test_a_machine_that_was_shut_out_is_given_nothing_and_what_it_had_is_taken_b
     shut_out = a_record(keys.identity("agent", "m1"), record)
     assert planned(one, a_placement(one, "m1"), shut_out) == []
     assert planned(one, a_placement(one, "m1"), held("m1"), shut_out) == ["take m1"]
-    assert watched(keys.identity("agent", "m1"))
+    assert keys.split(keys.identity("agent", "m1"))[0] in CONCERNS
     hosts = scene_of(a_view(M1, M2, shut_out)).hosts
     assert {host.id: host.shut_out for host in hosts.values()} == {"m1": True, "m2": False}
 

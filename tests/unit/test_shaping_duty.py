@@ -29,6 +29,8 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[tuple[str, str, str]] = []
         self.facts = SimpleNamespace(address="192.0.2.7", port=7777, id="m", name="m")
+        self.sync = SimpleNamespace(placements={})
+        self.texts = SimpleNamespace(known=lambda unit, digest: None)
 
     def happened(self, kind: str, unit: str, message: str) -> None:
         self.events.append((kind, unit, message))
@@ -128,3 +130,29 @@ def test_a_rule_that_the_firewall_refuses_is_the_trouble_of_pulls_only_while_the
 def test_a_pull_limit_in_bytes_is_refused_with_the_right_form() -> None:
     with pytest.raises(InvalidConfig, match=r"pull-limit.*80M"):
         AgentConfig(pull_limit="10MB")
+
+
+def placed(bandwidth: Bandwidth | None) -> SimpleNamespace:
+    return SimpleNamespace(spec="text", bandwidth=bandwidth)
+
+
+@pytest.mark.parametrize(
+    ("rested", "order", "spec", "wakes"),
+    [
+        pytest.param(True, placed(None), SimpleNamespace(bandwidth=Bandwidth()), False, id="asks for nothing"),
+        pytest.param(True, placed(None), SimpleNamespace(bandwidth=Bandwidth(egress=M)), True, id="its text asks"),
+        pytest.param(True, placed(Bandwidth(egress=M)), None, True, id="its order asks"),
+        pytest.param(True, placed(Bandwidth()), SimpleNamespace(bandwidth=Bandwidth(egress=M)), False, id="freed"),
+        pytest.param(True, placed(None), None, True, id="its text was not read"),
+        pytest.param(False, placed(None), SimpleNamespace(bandwidth=Bandwidth()), True, id="something stands"),
+    ],
+)
+def test_where_nothing_is_shaped_only_a_unit_that_may_ask_for_it_wakes_the_duty(
+    rested: bool, order: SimpleNamespace, spec: SimpleNamespace | None, wakes: bool
+) -> None:
+    shaping, heard = a_duty()
+    heard.sync = SimpleNamespace(placements={"a.service": order})
+    heard.texts = SimpleNamespace(known=lambda unit, digest: spec)
+    shaping._rested = rested
+    shaping.order_changed("a.service")
+    assert shaping._wake.is_set() == wakes

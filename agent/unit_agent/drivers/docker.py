@@ -47,6 +47,7 @@ from unit_agent.strict.deadlines import Deadlines
 from unitfleet.errors import DriverError, DriverUnavailable, ImageNotFound
 from unitfleet.limits import on_machine
 from unitfleet.model import CopyPhase
+from unitfleet.spec import ResourceLimits
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class DockerDriver:
             image=await self._image(order),
             file_environment=await asyncio.to_thread(_file_environment, order) if _has_files(order) else [],
             present=os.path.exists,
-            limits=on_machine(order.spec.limits, psutil.virtual_memory().total),
+            limits=_limits(order),
             node=disk_node,
         )
         with self._watch.making(unit):
@@ -344,7 +345,7 @@ class DockerDriver:
                 if started:  # else it has no files yet, and soon may have
                     async for told in self._stream(unit, track, frames):
                         yield told, f"{track.seen.id}@{frames.mark}"
-                async with self._watch.listening() as queue:
+                async with self._watch.listening(unit) as queue:
                     while not await self._runs_again(track, started):
                         if not self._watch.holds(track):
                             return
@@ -365,10 +366,10 @@ class DockerDriver:
     async def _told_of(self, unit: str, queue: asyncio.Queue[str | None], asked: asyncio.Event) -> None:
         """Wait until something may have happened to the unit, or `asked` is set; raises `DriverError`."""
         asking = asyncio.ensure_future(asked.wait())
-        telling = asyncio.ensure_future(_word_of(unit, queue))
+        telling = asyncio.ensure_future(queue.get())
         try:
             await asyncio.wait({asking, telling}, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done() and not telling.result():
+            if not asking.done() and telling.result() is None:
                 raise DriverError(f"cannot read the output of {unit}: the Engine is not followed")
             asked.clear()
         finally:
@@ -473,7 +474,7 @@ class DockerDriver:
 
     async def _until_gone(self, track: Track) -> None:
         try:
-            async with asyncio.timeout(CHANGE_S), self._watch.listening() as queue:
+            async with asyncio.timeout(CHANGE_S), self._watch.listening(track.seen.unit) as queue:
                 while await self._watch.look(track) is not None:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_LOOK_AGAIN_S):
@@ -496,7 +497,7 @@ class DockerDriver:
 
     async def _started_again(self, track: Track, started: float) -> bool:
         """Wait until the container was started anew; False when it is gone."""
-        async with self._watch.listening() as queue:
+        async with self._watch.listening(track.seen.unit) as queue:
             while await self._watch.find(track.seen.unit) is track:
                 if track.seen.started != started:
                     return True
@@ -505,12 +506,10 @@ class DockerDriver:
             return False
 
 
-async def _word_of(unit: str, queue: asyncio.Queue[str | None]) -> bool:
-    """Wait for a word of the unit, or of all; False when none will come any more."""
-    while (told := await queue.get()) not in ("", unit):
-        if told is None:
-            return False
-    return True
+def _limits(order: Order) -> ResourceLimits:
+    """Return the unit's limits on this machine, whose memory is looked at only where a limit is a share of it."""
+    limits = order.spec.limits
+    return on_machine(limits, psutil.virtual_memory().total) if limits.memory_max_percent else limits
 
 
 def _has_files(order: Order) -> bool:

@@ -79,7 +79,7 @@ class FileWatch:
             if now != followed.seen:
                 followed.seen, followed.quiet = now, 0
                 followed.stir.set()
-            elif followed.here():
+            elif self._turn or followed.here():  # its file goes with it: seldom is it gone with nothing changed
                 followed.quiet += 1
             else:
                 followed.stir.set()

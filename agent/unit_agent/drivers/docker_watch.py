@@ -76,7 +76,7 @@ class Watch:
         self._host = HostTimes(boot=boot)
         self._tracks: dict[str, Track] = {}
         self._making: dict[str, set[str]] = {}  # by unit that is being created: ids that events told of meanwhile
-        self._listeners: set[asyncio.Queue[str | None]] = set()
+        self._listeners: dict[asyncio.Queue[str | None], str] = {}  # with the unit that each is about, "" for all
         self._tasks: asyncio.TaskGroup | None = None
         self._live = False
         self._since = ""  # the last event's time, to go on from
@@ -272,14 +272,14 @@ class Watch:
         self._verdicts.note(track.seen.id, track.remembered(lambda at: self._now() - (loop.time() - at)))
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[asyncio.Queue[str | None]]:
-        """Give a queue of the names of units that changed; "" when any may have, None when the watch ended."""
+    async def listening(self, unit: str = "") -> AsyncIterator[asyncio.Queue[str | None]]:
+        """Give a queue of the names of units that changed, or of one; "" when any may have, None at the end."""
         queue: asyncio.Queue[str | None] = asyncio.Queue()
-        self._listeners.add(queue)
+        self._listeners[queue] = unit
         try:
             yield queue
         finally:
-            self._listeners.discard(queue)
+            del self._listeners[queue]
 
     # --- the watch
 
@@ -404,8 +404,9 @@ class Watch:
 
     def tell(self, unit: str) -> None:
         """Tell the listeners that a unit changed; "": any may have."""
-        for queue in self._listeners:
-            queue.put_nowait(unit)
+        for queue, about in self._listeners.items():
+            if about in ("", unit) or not unit:
+                queue.put_nowait(unit)
 
     # --- full lists
 

@@ -28,10 +28,33 @@ async def ask(path: str, method: str, target: str, body: object = None) -> tuple
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as own:
         await loop.sock_connect(own, path)
         await loop.sock_sendall(own, request(method, target, body))
-        pieces = []
-        while piece := await loop.sock_recv(own, _PIECE):
-            pieces.append(piece)
-    return answer(b"".join(pieces))
+        return answer(await _until_closed(loop, own))
+
+
+async def _until_closed(loop: asyncio.AbstractEventLoop, own: socket.socket) -> bytes:
+    """Return all that comes. The loop watches the socket once, not anew for each piece as `sock_recv` does."""
+    pieces: list[bytes] = []
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def come() -> None:
+        try:
+            while piece := own.recv(_PIECE):
+                pieces.append(piece)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            if not ended.done():
+                ended.set_exception(error)
+        else:
+            if not ended.done():
+                ended.set_result(None)
+
+    loop.add_reader(own, come)
+    try:
+        await ended
+    finally:
+        loop.remove_reader(own)
+    return b"".join(pieces)
 
 
 def request(method: str, target: str, body: object = None) -> bytes:

@@ -79,6 +79,7 @@ class Shaping:
         self._troubles: dict[str, tuple[str, float, bool]] = {}  # what, since when, told
         self._outcome = Outcome()
         self._thread: ThreadPoolExecutor | None = None
+        self._rested = False  # the latest round found nothing asked for and nothing standing
         self._pull_trouble = ""  # why the latest pull was not capped
 
     @property
@@ -86,11 +87,12 @@ class Shaping:
         return "shaping"
 
     def copy_changed(self, unit: str, before: Copy | None, after: Copy | None) -> None:
-        if _process(before) != _process(after):
+        if _process(before) != _process(after) and self._matters(unit):
             self._wake.set()
 
     def order_changed(self, unit: str) -> None:
-        self._wake.set()
+        if self._matters(unit):
+            self._wake.set()
 
     def routes(self) -> Sequence[web.RouteDef]:
         return (web.get("/v1/net", self._answer), web.get("/local/net", self._answer))
@@ -176,7 +178,8 @@ class Shaping:
         seen = None if dirty is None else frozenset(dirty)
         pulling = self._context.underway.within(LINGER_S)
         try:
-            if host.rests(asks, pulling=pulling):  # most hosts, most of the time: nothing is read, nothing blocks
+            self._rested = host.rests(asks, pulling=pulling)
+            if self._rested:  # most hosts, most of the time: nothing is read, nothing blocks
                 outcome = host.round(asks, seen, keep=keep, pulling=pulling)
             else:
                 outcome = await self._in_thread(lambda: host.round(asks, seen, keep=keep, pulling=pulling))
@@ -225,6 +228,18 @@ class Shaping:
             except (UnitfleetError, OSError, TimeoutError) as error:
                 logger.debug("could not read the bandwidth of %s: %s", unit, error)
         return self._known.get(unit)
+
+    def _matters(self, unit: str) -> bool:
+        """Tell whether a round may have to do with the unit: not where nothing stands and it asks for nothing."""
+        if not self._rested:
+            return True
+        wanted = self._agent.sync.placements.get(unit)
+        if wanted is None:
+            return bool(self._known.get(unit))
+        if wanted.bandwidth is not None:
+            return bool(wanted.bandwidth)
+        spec = self._agent.texts.known(unit, wanted.spec)
+        return spec is None or bool(spec.bandwidth)
 
     def _took(self, outcome: Outcome, *, pulling: bool) -> None:
         """Keep what a round came to, and why pulls are not capped until one is; tell what is new."""

@@ -142,6 +142,7 @@ class Endpoint:
         self._tls = tls
         self._shown: Tls | None = None  # by the channel that is open
         self._channel: Any = None
+        self._asks: dict[str, Any] = {}  # of that channel, by the method's path
         self._calls: set[Any] = set()
         self._guard: asyncio.Future[None] | None = None
         self._waiting = 0  # how many things are guarded
@@ -187,11 +188,14 @@ class Endpoint:
     async def _call(
         self, method: Method, request: Any, timeout_s: float, metadata: tuple[tuple[str, str], ...]
     ) -> Any:
-        ask = self._opened().unary_unary(
-            method.path,
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=method.answer.FromString,
-        )
+        channel = self._opened()
+        ask = self._asks.get(method.path)
+        if ask is None:
+            ask = self._asks[method.path] = channel.unary_unary(
+                method.path,
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=method.answer.FromString,
+            )
         call = ask(request, timeout=max(timeout_s, 0.001), metadata=metadata)
         with self._holding(call), _failures(self.address, call):
             answer = await call
@@ -249,6 +253,7 @@ class Endpoint:
     async def drop(self) -> None:
         """Close the connection; whatever waits on it fails."""
         channel, self._channel = self._channel, None
+        self._asks.clear()
         for call in tuple(self._calls):
             call.cancel()
         if channel is not None:

@@ -126,7 +126,7 @@ def tcp_door(backend: Backend, token: str, names: Collection[str], bounds: Bound
 
 async def end_streams_of_removed(backend: Backend) -> None:
     """End streams whose token was removed or has expired, until cancelled."""
-    with backend.cache.subscribe() as subscription:
+    with backend.cache.subscribe(("tokens",)) as subscription:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):

@@ -19,7 +19,7 @@ from unit_master.access.identify import Way, pattern, source
 from unit_master.api.backend import BACKEND, Backend
 from unit_master.cache import Cache
 from unit_master.view import ClusterView
-from unitfleet import keys, model
+from unitfleet import model
 from unitfleet.joinapi import Role
 from unitfleet.tls import Peer, peer_of
 
@@ -105,11 +105,10 @@ async def held(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def cut_off(backend: Backend) -> None:
     """End, until cancelled, every request and stream of those who are shut out, and what is asked of them."""
-    with backend.cache.subscribe() as subscription:
+    with backend.cache.subscribe(("identities",)) as subscription:
         while True:
-            update = await subscription.next()
-            if update.keys is None or any(keys.split(key)[0] == "identities" for key in update.keys):
-                _cut_off(backend)
+            await subscription.next()
+            _cut_off(backend)
 
 
 def _cut_off(backend: Backend) -> None:

@@ -48,7 +48,7 @@ class Keeper:
     async def run(self) -> None:
         """Keep them while this master leads, until cancelled."""
         self._provided, self._looked_at = False, -math.inf
-        with self._cache.subscribe() as subscription:
+        with self._cache.subscribe(_SAY_WHO) as subscription:
 
             async def keep() -> float | None:
                 return await self._pass(subscription.take())

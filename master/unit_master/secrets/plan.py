@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from unit_master.identities import AGENT
 from unit_master.view import ClusterView
-from unitfleet import keys
 from unitfleet.accessapi import SecretOnMachine, SecretView
 from unitfleet.model import Secret, Wanted
 
@@ -106,9 +105,5 @@ def _needed(view: ClusterView) -> set[Need]:
     return needed
 
 
-def watched(key: str) -> bool:
-    """Whether a change of this key may change the plan."""
-    return keys.split(key)[0] in _CONCERNS
-
-
-_CONCERNS = frozenset("placements specs secrets sealed machines identities".split())
+CONCERNS = frozenset("placements specs secrets sealed machines identities".split())
+"""Kinds of keys whose change may change the plan."""

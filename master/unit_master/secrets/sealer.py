@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from unit_master.cache import Cache, Update
-from unit_master.secrets.plan import Seal, Unseal, plan_sealed, watched
+from unit_master.cache import Cache
+from unit_master.secrets.plan import CONCERNS, Seal, Unseal, plan_sealed
 from unitfleet import codec, keys
 from unitfleet.election import Term
 from unitfleet.errors import StoreError
@@ -42,25 +42,20 @@ class Sealer:
         self._term = term
         self._key = key
         self._still_leads = still_leads
-        self._looked = False
 
     async def run(self) -> None:
         """Write until cancelled."""
-        with self._cache.subscribe() as subscription:
+        with self._cache.subscribe(CONCERNS) as subscription:
 
             async def plan() -> float | None:
-                return await self._pass() if self._concerns(subscription.take()) else None
+                subscription.take()
+                return await self._pass()
 
             await reconcile_forever(plan, subscription.changed, INTERVAL_S)
 
-    def _concerns(self, update: Update) -> bool:
-        return not self._looked or not update.keys or any(watched(key) for key in update.keys)
-
     async def _pass(self) -> float | None:
-        self._looked = False
         view = self._cache.view
         if not view.secrets and not view.sealed:
-            self._looked = True
             return None
         try:
             planned = plan_sealed(view, self._public())
@@ -71,7 +66,6 @@ class Sealer:
         except StoreError as error:
             logger.warning("could not seal secrets for machines: %s", error)
             return RETRY_S
-        self._looked = True
         return 0.0 if planned else None  # what changed meanwhile is planned anew
 
     async def _write(self, batch: Sequence[Seal | Unseal]) -> bool:
