@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -166,7 +167,7 @@ class Player:
 
     def _from_start(self, kv: KeyValue) -> KeyValue:
         names = {lease: name for name, lease in self._leases.items()}
-        return replace(
+        return msgspec.structs.replace(
             kv,
             key=kv.key.removeprefix(self._prefix),
             create_revision=kv.create_revision - self._base if kv.create_revision else 0,

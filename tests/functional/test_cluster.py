@@ -144,6 +144,7 @@ async def test_nothing_restarts_when_every_agent_and_every_master_is_killed(clus
     assert await cluster.running(ADSERVERS[0]) == []
 
 
+@pytest.mark.story
 async def test_the_units_of_a_machine_that_dies_run_elsewhere_and_go_from_it_when_it_returns(
     cluster: Cluster,
 ) -> None:
@@ -213,6 +214,7 @@ async def test_a_cordoned_machine_takes_nothing_new_and_a_drained_one_gives_up_w
     assert {unit: after[unit] for unit in stayed} == {unit: copies[unit] for unit in stayed}
 
 
+@pytest.mark.story
 async def test_a_machine_is_removed_only_when_it_is_lost_and_may_join_again(cluster: Cluster) -> None:
     refused = await cluster.unitctl("machines", "rm", "m3")
     assert refused.code != 0 and "m3" in refused.stderr, refused
