@@ -338,8 +338,8 @@ class _Plan:
     def _stays(self, unit: Unit, needs: Requirements, wanted: Wanted, new: str | None) -> Iterator[UnitAction]:
         """Sentence 7: with nowhere to go, the newest live placement on a ready machine is its place.
 
-        There it takes restarts and stops, but no new text: that asks for another machine. Once it runs there,
-        older copies go as after any move: what should leave is no reason for two.
+        There it takes restarts and stops, but no new text: that asks for another machine. Once it runs there, or is
+        not to run, older copies go as after any move: what should leave is no reason for two.
         """
         ready = [(self.placements[m].value.epoch, m) for m in self._live() if self._ready(m)]
         if not ready:
@@ -351,7 +351,7 @@ class _Plan:
         if stops or (same_text and (machine != new or held.restart < unit.restart or held.wanted is not wanted)):
             yield Want(self.name, machine, wanted, "has nowhere else to go")
             self.scene.settle(needs, machine)
-        elif machine == new and self._runs(held):
+        elif machine == new and (wanted is Wanted.LOADED or self._runs(held)):
             yield from self._others_go(machine)
 
     def _settle(self, unit: Unit, needs: Requirements, wanted: Wanted, machine: str) -> Iterator[UnitAction]:

@@ -223,8 +223,9 @@ class _Plan:
         other = m != new or held.restart < self.unit.restart or held.wanted is not wanted
         if stops or (held.text == self.unit.text and other):
             yield self._writes("want", m)
-        elif m == new and runs(self.machines[m].slots[self.u]) and self.rules.says("nowhere_others"):
-            yield from self._others_go(m)
+        elif m == new and self.rules.says("nowhere_others"):
+            if wanted is Wanted.LOADED or runs(self.machines[m].slots[self.u]):
+                yield from self._others_go(m)
 
     def _settle(self, m: int) -> Iterator[Op]:
         if self._changed(self.live[m]):

@@ -218,6 +218,14 @@ def test_a_unit_with_nowhere_to_go_stays_and_takes_restarts() -> None:
     assert gone(a_machine("m1", drained=True), unit, a_placement(unit, "m1"), a_state(unit, "m1")) == set()
 
 
+def test_a_unit_that_is_stopped_amid_a_move_with_nowhere_to_go_runs_nowhere() -> None:
+    unit = a_unit(target=TargetState.LOADED)
+    drained = (a_machine("m1", drained=True), a_machine("m2", drained=True))
+    old = (a_placement(unit, "m1", epoch=3), a_state(unit, "m1", epoch=3))
+    new = (a_placement(unit, "m2", epoch=5, wanted=Wanted.LOADED), a_state(unit, "m2", CopyPhase.LOADED, epoch=5))
+    assert gone(*drained, unit, *old, *new) == {("a.service", "m1")}
+
+
 def test_a_finished_oneshot_is_not_run_again_when_its_machine_is_lost() -> None:
     unit = a_unit(text="[Service]\nType=oneshot\nExecStart=/bin/true\n")
     lost = a_machine("m1", status=LOST)
