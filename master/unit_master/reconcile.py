@@ -338,8 +338,8 @@ class _Plan:
     def _stays(self, unit: Unit, needs: Requirements, wanted: Wanted, new: str | None) -> Iterator[UnitAction]:
         """Sentence 7: with nowhere to go, the newest live placement on a ready machine is its place.
 
-        There it takes restarts and stops, but no new text: that asks for another machine. Once it runs there, or is
-        not to run, older copies go as after any move: what should leave is no reason for two.
+        There it takes restarts and stops, but no new text: that asks for another machine. Once it runs there, or
+        is not to run, older copies go as after any move: what should leave is no reason for two.
         """
         ready = [(self.placements[m].value.epoch, m) for m in self._live() if self._ready(m)]
         if not ready:

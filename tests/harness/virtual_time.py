@@ -9,11 +9,15 @@ the same seeds is the same run. No threads and no real waits on the outside: nob
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+PATIENCE = 4
+"""So many times the limit may pass until what is cancelled then has ended."""
 
 BUSY_LIMIT = 1_000_000
 """So many rounds without time passing are a task that never rests."""
@@ -29,6 +33,7 @@ class JumpingSelector(selectors.SelectSelector):
     def __init__(self, busy_limit: int = BUSY_LIMIT) -> None:
         super().__init__()
         self.now = 0.0
+        self.end = math.inf
         self._busy_limit = busy_limit
         self._rounds = 0
 
@@ -39,6 +44,8 @@ class JumpingSelector(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if ready := self.look():
             return ready
+        if self.now > self.end:
+            raise RuntimeError(f"what was cancelled has not ended at {self.now:.0f} s")
         if timeout is None:
             raise RuntimeError(f"nothing will ever happen: every task waits without a timer at {self.now:.3f} s")
         if timeout > 0:
@@ -61,6 +68,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._jumping = selector or JumpingSelector()
         super().__init__(self._jumping)
 
+    def end_at(self, now: float) -> None:
+        """Fail at this virtual second."""
+        self._jumping.end = now
+
     def time(self) -> float:
         """Return the virtual seconds since the loop was made."""
         return self._jumping.now
@@ -81,5 +92,10 @@ def run_virtual(
                 raise AssertionError(f"not done after {limit_s} virtual seconds") from error
             raise
 
-    with asyncio.Runner(loop_factory=loop) as runner:
+    def bounded() -> VirtualTimeLoop:
+        made = loop()
+        made.end_at(PATIENCE * limit_s)
+        return made
+
+    with asyncio.Runner(loop_factory=bounded) as runner:
         return runner.run(limited())

@@ -250,6 +250,8 @@ class Fleet(World):
         self.restored_at = self.now
         self.witness.store_restored(self.server)
         self.restored = True
+        self._desk.cancel()
+        self.open_desk()
         for master in self.masters.values():
             if not master.up:
                 master.start(self._tasks)

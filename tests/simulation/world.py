@@ -198,7 +198,9 @@ class World:
         self.wishes: dict[str, TargetState] = {}
         self.trace: list[str] = []
         self.witness = Witness(self.admin, {name: machine.host for name, machine in self.machines.items()})
+        self._incarnations = random.Random(1)
         self._tasks: asyncio.TaskGroup
+        self._desk: asyncio.Task[None]
         self._changer: Changer
         self._orders: Orders
         self.cache: Cache
@@ -215,11 +217,9 @@ class World:
     async def running(self) -> AsyncIterator[None]:
         """Start everything; leaving ends it."""
         await self.admin.txn([], [Put(keys.CLUSTER, codec.encode(Cluster(id="simulated")))])
-        self.cache = Cache(self.admin.client("desk"), relist_s=self.desk_relist_s)
-        self._changer = Changer(self.admin, self.cache, now=now, rng=random.Random(1))
-        self._orders = Orders(self.admin, self.cache, now=now)
         async with asyncio.TaskGroup() as self._tasks:
-            ends = [self._tasks.create_task(work) for work in (self.cache.run(), self.witness.run())]
+            self.open_desk()
+            watches = self._tasks.create_task(self.witness.run())
             for part in self._parts:
                 part.start(self._tasks)
             try:
@@ -227,8 +227,15 @@ class World:
             finally:
                 for part in self._parts:
                     await part.kill()
-                for task in ends:
+                for task in (self._desk, watches):
                     task.cancel()
+
+    def open_desk(self) -> None:
+        """Let the user's wishes be carried out by a master's API that has just begun."""
+        self.cache = Cache(self.admin.client("desk"), relist_s=self.desk_relist_s)
+        self._changer = Changer(self.admin, self.cache, now=now, rng=self._incarnations)
+        self._orders = Orders(self.admin, self.cache, now=now)
+        self._desk = self._tasks.create_task(until_killed(self.cache.run()))
 
     def say(self, text: str) -> None:
         """Add a line to the story that a failure tells."""
