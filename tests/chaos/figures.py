@@ -47,9 +47,11 @@ def real(records: Iterable[dict[str, Any]]) -> tuple[int, int, int]:
 
 def table(proof: Path = PROOF) -> str:
     """Return the figures as a table in Markdown."""
-    rows = [
-        ("simulated fleets", *simulated(lines_of(proof / "simulation.jsonl"))),
-        ("rounds on a real cluster", *real(lines_of(proof / "chaos.jsonl"))),
+    chaos = lines_of(proof / "chaos.jsonl")
+    rows = [("simulated fleets", *simulated(lines_of(proof / "simulation.jsonl")))]
+    rows += [
+        (f"rounds on a real cluster, seed {seed}", *real(each for each in chaos if each["seed"] == seed))
+        for seed in sorted({each["seed"] for each in chaos})
     ]
     told = [
         "| what | trials | faults in them | broke a promise | so the rate is (95 %) |",
