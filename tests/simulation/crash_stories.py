@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from simulation.crash_world import CrashWorld, SimDelivery, launched, text
+from simulation.crash_world import RELIST_S, CrashWorld, SimDelivery, launched, text
 from simulation.witness import UPLINK
 from unit_agent.drivers.fake import Behaviour
 from unit_agent.restart import Exit
@@ -64,6 +65,15 @@ async def stop(world: CrashWorld) -> None:
     await world.ask(Change(name="b.service", target=TargetState.LOADED))
     await world.rest()
     await world.ask(Change(name="b.service", target=TargetState.INACTIVE))
+
+
+async def left_out(world: CrashWorld) -> None:
+    """What a host lists lacks a copy for a while, in which it is ordered away."""
+    world.tap.left_out.add("b.service")
+    await asyncio.sleep(2 * RELIST_S)
+    await world.ask(Change(name="b.service", target=TargetState.INACTIVE))
+    await world.until("it has ended", lambda: not world.runs("b.service"))
+    world.tap.left_out.clear()
 
 
 async def new_text(world: CrashWorld) -> None:
@@ -213,6 +223,7 @@ STORIES: dict[str, Told] = {
     "start": Told(joined, start),
     "restart": Told(running("b.service"), restart),
     "stop": Told(running("b.service"), stop),
+    "left out": Told(running("b.service"), left_out),
     "new text": Told(running("b.service"), new_text),
     "destroy + create": Told(running("b.service"), destroy_and_create),
     "drain": Told(running("b.service"), drain),

@@ -63,7 +63,7 @@ class Point:
     @property
     def has_effect(self) -> bool:
         """Whether it changes anything outside."""
-        return self.call != f"{DRIVER} list"
+        return self.call not in (f"{DRIVER} list", f"{DRIVER} find")
 
     def __str__(self) -> str:
         return f"{self.process} {self.call} #{self.number}"
@@ -119,6 +119,7 @@ class Tap:
         self.points: list[Point] = []
         self.recording = False
         self.hit = False
+        self.left_out: set[str] = set()  # units of whose copies no list tells
         self._numbers: Counter[tuple[str, str]] = Counter()
         self._lives: dict[str, Life] = {}
 
@@ -250,9 +251,12 @@ class TapDriver(FakeDriver):
             seen = await super(TapDriver, self).list()
             if self._life.lists_late:
                 await asyncio.sleep(STALE_S)  # what was when it was asked, not what is
-            return seen
+            return [copy for copy in seen if copy.unit not in self._tap.left_out]
 
         return await self._do("list", look)
+
+    async def find(self, unit: str) -> Copy | None:
+        return await self._do("find", lambda: super(TapDriver, self).find(unit))
 
     async def prepare(self, order: Order, report: Report) -> str:
         return await self._do("prepare", lambda: super(TapDriver, self).prepare(order, report))
