@@ -25,6 +25,7 @@ from unitfleet import (
     logkeys,
     names,
     options,
+    podman_args,
     quadlet,
     requirements,
     secretkey,
@@ -36,7 +37,7 @@ from unitfleet import (
 from unitfleet.command import swallowing_shell
 from unitfleet.errors import InvalidUnit
 from unitfleet.names import UnitName
-from unitfleet.problems import Problems, Severity
+from unitfleet.problems import Problem, Problems, Severity
 from unitfleet.section import Section
 from unitfleet.spec import KillMode, ResourceLimits, ServiceSpec, UnitSpec
 from unitfleet.specifiers import Specifiers
@@ -59,21 +60,28 @@ def read(name: str, text: str, *, filename: str | None = None, host: Mapping[str
     kin stay for the machine that runs the unit. Raises `InvalidName`, or `InvalidUnit` with every problem as
     `file:line: what (hint)`.
     """
-    unit = names.parse(name)
     shown = filename or name
-    problems = Problems()
-    spec = None
-    if _presentable(text, problems):
-        spec = _read(unit, text, shown, Specifiers(unit, host), problems)
-        _forgive(unit, text, problems)
-    # what has a line is the cause of what is missing from the whole
-    found = sorted(problems.found, key=lambda problem: problem.line or math.inf)
+    spec, found = examine(name, text, filename=filename, host=host)
     errors = tuple(problem.text(shown) for problem in found if problem.severity is Severity.ERROR)
     if errors or spec is None:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise InvalidUnit(f"cannot accept unit {name}: {errors[0]}{more}", errors)
     warnings = tuple(problem.text(shown) for problem in found if problem.severity is Severity.WARNING)
     return msgspec.structs.replace(spec, warnings=warnings)
+
+
+def examine(
+    name: str, text: str, *, filename: str | None = None, host: Mapping[str, str] | None = None
+) -> tuple[UnitSpec | None, list[Problem]]:
+    """Read a unit as `read` does, and return every problem beside it; None for what is no text at all."""
+    unit = names.parse(name)
+    problems = Problems()
+    spec = None
+    if _presentable(text, problems):
+        spec = _read(unit, text, filename or name, Specifiers(unit, host), problems)
+        _forgive(unit, text, problems)
+    # what has a line is the cause of what is missing from the whole
+    return spec, sorted(problems.found, key=lambda problem: problem.line or math.inf)
 
 
 def read_kept(name: str, text: str) -> UnitSpec:
@@ -111,7 +119,7 @@ def _presentable(text: str, problems: Problems) -> bool:
 
 
 def _read(unit: UnitName, text: str, filename: str, specifiers: Specifiers, problems: Problems) -> UnitSpec:
-    found = systemd.read(text, problems)
+    found = podman_args.expand(systemd.read(text, problems), problems)
     file = _fleet_reading(text, found, problems)
     headers = systemd.sections(text)
     sections = {header for header, _ in headers}

@@ -242,7 +242,7 @@ CONTAINER = _table(
             _LIMITED,
             _LAST,
             "--userns",
-            "of its values host alone has an effect: " + _MAPS,
+            "its values but host have no effect: " + _MAPS,
             "UserNS=host, or leave it out",
         ),
         Key("VolatileTmp", _DIRECT, _YES_NO, "--tmpfs /tmp:rw,size=512M,mode=1777", "HostConfig.Tmpfs"),
@@ -250,6 +250,83 @@ CONTAINER = _table(
         Key("WorkingDir", _DIRECT, _LAST, "--workdir", "WorkingDir"),
     )
 )
+
+VOLUME = _table(
+    (
+        Key(
+            "ContainersConfModule", _LIMITED, _LINES, "--module, before volume", "it has no effect", "leave it out"
+        ),
+        Key("Copy", _DIRECT, _YES_NO, "--opt copy or nocopy", "VolumeOptions.NoCopy"),
+        Key("Device", _DIRECT, _LAST, "--opt device=", "DriverOpts.device"),
+        Key("Driver", _DIRECT, _LAST, "--driver", "Driver; image is podman's alone"),
+        Key("GID", _DIRECT, _LAST, "--gid", "DriverOpts.o, gid="),
+        Key("GlobalArgs", _LIMITED, _ARGUMENTS, "before volume", "it has no effect", "leave it out"),
+        Key("Group", _DIRECT, _LAST, "--opt o=gid=", "DriverOpts.o, gid="),
+        Key(
+            "Image",
+            _IMPOSSIBLE,
+            _LAST,
+            "--opt image=",
+            "the Docker Engine makes no volume of an image",
+            "copy what is in it into a volume",
+        ),
+        Key("Label", _DIRECT, _PAIRS, "--label", "Labels"),
+        Key("Options", _DIRECT, _LAST, "--opt o=", "DriverOpts.o"),
+        Key("PodmanArgs", _LIMITED, _ARGUMENTS, "before the name", "it has no effect", "use the keys of [Volume]"),
+        Key("ServiceName", _LIMITED, _LAST, "names the service", "it has no effect: a volume is no unit here"),
+        Key("Type", _DIRECT, _LAST, "--opt type=", "DriverOpts.type"),
+        Key("UID", _DIRECT, _LAST, "--uid", "DriverOpts.o, uid="),
+        Key("User", _DIRECT, _LAST, "--opt o=uid=", "DriverOpts.o, uid="),
+        Key("VolumeName", _DIRECT, _LAST, "the name", "its name, else systemd- and that of the file"),
+    )
+)
+
+NETWORK = _table(
+    (
+        Key(
+            "ContainersConfModule",
+            _LIMITED,
+            _LINES,
+            "--module, before network",
+            "it has no effect",
+            "leave it out",
+        ),
+        Key("DNS", _LIMITED, _LINES, "--dns", "it has no effect", "DNS= in [Container]"),
+        Key(
+            "DisableDNS",
+            _LIMITED,
+            _YES_NO,
+            "--disable-dns",
+            "it has no effect: the Engine answers for every network's names",
+            "leave it out",
+        ),
+        Key("Driver", _DIRECT, _LAST, "--driver", "Driver"),
+        Key("Gateway", _DIRECT, _LINES, "--gateway", "IPAM.Config.Gateway"),
+        Key("GlobalArgs", _LIMITED, _ARGUMENTS, "before network", "it has no effect", "leave it out"),
+        Key("IPAMDriver", _DIRECT, _LAST, "--ipam-driver", "IPAM.Driver"),
+        Key("IPRange", _DIRECT, _LINES, "--ip-range", "IPAM.Config.IPRange"),
+        Key("IPv6", _DIRECT, _YES_NO, "--ipv6", "EnableIPv6"),
+        Key("InterfaceName", _DIRECT, _LAST, "--interface-name", "the option com.docker.network.bridge.name"),
+        Key("Internal", _DIRECT, _YES_NO, "--internal", "Internal"),
+        Key("Label", _DIRECT, _PAIRS, "--label", "Labels"),
+        Key(
+            "NetworkDeleteOnStop",
+            _EMULATED,
+            _YES_NO,
+            "ExecStopPost=podman network rm",
+            "removed with the last unit",
+        ),
+        Key("NetworkName", _DIRECT, _LAST, "the name", "its name, else systemd- and that of the file"),
+        Key("Options", _DIRECT, _PAIRS, "--opt", "Options"),
+        Key(
+            "PodmanArgs", _LIMITED, _ARGUMENTS, "before the name", "it has no effect", "use the keys of [Network]"
+        ),
+        Key("ServiceName", _LIMITED, _LAST, "names the service", "it has no effect: a network is no unit here"),
+        Key("Subnet", _DIRECT, _LINES, "--subnet", "IPAM.Config.Subnet"),
+    )
+)
+
+KEYS = {"Container": CONTAINER, "Volume": VOLUME, "Network": NETWORK}
 
 # Read into the spec, and refused at submission until a driver carries them out: what is taken and then ignored
 # is worse than what is refused. Whoever makes the driver do one takes it out of here.

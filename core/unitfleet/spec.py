@@ -220,7 +220,7 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     # network; the names of this machine's resolver
     dns_options: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
-    exposed: tuple[str, ...] = ()  # ExposeHostPort=: "80/tcp", one each
+    exposed: tuple[str, ...] = ()  # ExposeHostPort=: "80/tcp", "2000-3000/udp"
     ip: str = ""  # in the one network of Network=
     ip6: str = ""
     network_aliases: tuple[str, ...] = ()
