@@ -27,6 +27,7 @@ from unitfleet import (
     options,
     podman_args,
     quadlet,
+    quadlet_files,
     requirements,
     secretkey,
     service,
@@ -120,8 +121,10 @@ def _presentable(text: str, problems: Problems) -> bool:
 
 def _read(unit: UnitName, text: str, filename: str, specifiers: Specifiers, problems: Problems) -> UnitSpec:
     found = podman_args.expand(systemd.read(text, problems), problems)
-    file = _fleet_reading(text, found, problems)
     headers = systemd.sections(text)
+    beside = quadlet_files.read(found, headers, specifiers, problems)
+    found = quadlet_files.resolved(found, beside)
+    file = _fleet_reading(text, found, problems)
     sections = {header for header, _ in headers}
     options.check_sections(headers, unit.suffix, problems)
     options.check_keys(found, unit.suffix, problems)
@@ -137,7 +140,7 @@ def _read(unit: UnitName, text: str, filename: str, specifiers: Specifiers, prob
             problems.error(0, f"there is no [{unit.suffix.capitalize()}] section")
     elif options.CONTAINER in sections:
         effective = service.read(run, about, contained=True)
-        container = quadlet.read(Section(options.CONTAINER, found, specifiers, problems), effective)
+        container = quadlet.read(Section(options.CONTAINER, found, specifiers, problems), effective, beside)
         bounds = limits.read(run, container)
         chosen = drivers.for_container(run, about, problems)
         service.verify_restart(run, effective)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from unitfleet import accept, systemd, unitfile, xfleet
+from unitfleet import accept, names, systemd, unitfile, xfleet
 from unitfleet.dropins import Merged
 from unitfleet.errors import UnitfleetError
-from unitfleet.options import QUADLET_SECTIONS
+from unitfleet.options import CONTAINER, QUADLET_SECTIONS
 from unitfleet.podman import files
 from unitfleet.positions import place
-from unitfleet.problems import Problem, Problems, Severity, nearest
-from unitfleet.quadlet_keys import KEYS, Handling
+from unitfleet.problems import Problem, Problems, Severity
+from unitfleet.quadlet_files import read_one
+from unitfleet.quadlet_keys import KEYS
+from unitfleet.section import Section
+from unitfleet.specifiers import Specifiers
 from unitfleet.xfleet import XFleet
 
 
@@ -81,7 +84,7 @@ def lint(merged: Merged, *, name: str, filename: str) -> Report:
     """Read a file. `name` is the unit it would be, `filename` its own name, which says what kind it is."""
     kind = files.kind(filename)
     is_unit = kind in ("", "container")
-    problems = _of_unit(name, filename, merged.text) if is_unit else _of_quadlet(kind, merged.text)
+    problems = _of_unit(name, filename, merged.text) if is_unit else _of_quadlet(kind, filename, merged.text)
     options: dict[str, dict[str, list[str]]] = {}
     wants, digest = None, ""
     try:
@@ -126,31 +129,21 @@ def _of_unit(name: str, filename: str, text: str) -> list[Problem]:
         return [Problem(0, Severity.ERROR, error.message, error.hint or "")]
 
 
-def _of_quadlet(kind: str, text: str) -> list[Problem]:
+def _of_quadlet(kind: str, filename: str, text: str) -> list[Problem]:
     """Say of a file that is no unit what of it has an effect: its keys, by the table."""
     problems = Problems()
     group = files.GROUPS[kind]
     found = systemd.read(text, problems)
-    headers = {section for section, _ in systemd.sections(text)}
-    keys = KEYS.get(group)
-    if keys is None:
+    if group not in KEYS:
         problems.error(0, f"a .{kind} file is not supported by this version", _INSTEAD.get(kind, ""))
         return problems.found
-    if group not in headers:
+    if group not in {section for section, _ in systemd.sections(text)}:
         problems.error(0, f"there is no [{group}] section", f"a .{kind} file says in it what to make")
     for option in found:
-        if option.section in QUADLET_SECTIONS - {group, "Quadlet"} or option.section == "Container":
+        if option.section in {*QUADLET_SECTIONS, CONTAINER} - {group, "Quadlet"}:
             problems.error(option.line, f"[{option.section}] does not go into a .{kind} file")
-        elif option.section == group and not option.name.startswith("X-"):
-            key = keys.get(option.name)
-            if key is None:
-                problems.error(
-                    option.line, f"unknown key {option.name!r} in [{group}]", nearest(option.name, keys)
-                )
-            elif key.handling is Handling.IMPOSSIBLE:
-                problems.error(option.line, f"{key.name}= is not possible here: {key.ours}", key.hint)
-            elif key.handling is Handling.LIMITED and option.value:
-                problems.warn(option.line, f"{key.name}=: {key.ours}", key.hint)
+    unit = names.split(f"{filename.rpartition('.')[0]}.service")
+    read_one(group, Section(group, found, Specifiers(unit), problems), filename)
     return problems.found
 
 

@@ -16,6 +16,7 @@ import msgspec
 from unitfleet import mounts, ports, quadlet_health, quadlet_more, quantities, timespan
 from unitfleet.command import swallowing_shell
 from unitfleet.problems import BadValue
+from unitfleet.quadlet_files import NOTHING, Beside
 from unitfleet.quadlet_keys import UNENFORCED
 from unitfleet.quadlet_values import dollars, json_words, pairs
 from unitfleet.section import Section, absolute, environment_file
@@ -38,8 +39,11 @@ _ULIMITS = frozenset(
 _HOST = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,253}[a-zA-Z0-9])?")
 
 
-def read(section: Section, service: ServiceSpec) -> ContainerSpec:
-    """Read `[Container]`; of `service` LimitNOFILE= becomes the container's, unless Ulimit=nofile says else."""
+def read(section: Section, service: ServiceSpec, beside: Beside = NOTHING) -> ContainerSpec:
+    """Read `[Container]`; of `service` LimitNOFILE= becomes the container's, unless Ulimit=nofile says else.
+
+    `beside` are the `.volume` and `.network` files that the section refers to, by now by their names.
+    """
     image = section.get("Image", image_reference, "")
     if section.last("Image") is None and section.last("Rootfs") is None:
         line = section.options[0].line if section.options else 0
@@ -54,7 +58,7 @@ def read(section: Section, service: ServiceSpec) -> ContainerSpec:
         environment=section.variables("Environment"),
         environment_files=section.each_word("EnvironmentFile", environment_file),
         ports=tuple(port for ports_ in section.each("PublishPort", ports.parse) for port in ports_),
-        mounts=_mounts(section, read_only),
+        mounts=_without_copies(_mounts(section, read_only), beside),
         networks=_networks(section),
         memory=section.get("Memory", _memory, 0),
         shm_size=section.get("ShmSize", size, 0),
@@ -81,7 +85,12 @@ def read(section: Section, service: ServiceSpec) -> ContainerSpec:
         container_name=section.get("ContainerName", _container_name, ""),
         health=quadlet_health.read(section),
     )
-    spec = msgspec.structs.replace(spec, **quadlet_more.read(section))
+    spec = msgspec.structs.replace(
+        spec,
+        made_volumes=tuple(beside.volumes.values()),
+        made_networks=tuple(beside.networks.values()),
+        **quadlet_more.read(section),
+    )
     _warn_of_shell(section, spec)
     _check_notify(section, spec)
     return spec
@@ -143,6 +152,17 @@ def _mounts(section: Section, read_only: bool) -> tuple[MountSpec, ...]:
     return tuple(found)
 
 
+def _without_copies(mounts: tuple[MountSpec, ...], beside: Beside) -> tuple[MountSpec, ...]:
+    """Add what a `.volume` file says with Copy=no to the mounts of the volume, where the Engine has it."""
+    empty = {volume.name for volume in beside.volumes.values() if not volume.copy_up}
+    return tuple(
+        msgspec.structs.replace(mount, options=(*mount.options, "nocopy"))
+        if mount.kind == "volume" and mount.source in empty and "nocopy" not in mount.options
+        else mount
+        for mount in mounts
+    )
+
+
 def _networks(section: Section) -> tuple[str, ...]:
     names = section.each("Network", _network)
     modes = [name for name in names if name in ("host", "none")]
@@ -157,7 +177,7 @@ def _network(text: str) -> str:
         raise BadValue(f"{text[:60]!r} is not supported by this version: write host, none or a network's name")
     if text.endswith((".network", ".container", ".pod")):
         raise BadValue(
-            f"{text[:60]!r} refers to another Quadlet file, which is not supported by this version: "
+            f"{text[:60]!r} refers to another Quadlet file, which is not beside this one: "
             "write the name of a network that the machine has"
         )
     if not mounts.VOLUME_NAME.fullmatch(text):

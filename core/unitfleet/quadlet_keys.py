@@ -311,10 +311,11 @@ NETWORK = _table(
         Key("Label", _DIRECT, _PAIRS, "--label", "Labels"),
         Key(
             "NetworkDeleteOnStop",
-            _EMULATED,
+            _LIMITED,
             _YES_NO,
             "ExecStopPost=podman network rm",
-            "removed with the last unit",
+            "it has no effect: units of the machine share the network, and it stays",
+            "leave it out",
         ),
         Key("NetworkName", _DIRECT, _LAST, "the name", "its name, else systemd- and that of the file"),
         Key("Options", _DIRECT, _PAIRS, "--opt", "Options"),

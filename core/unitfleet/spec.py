@@ -169,6 +169,37 @@ class Pull(StrEnum):
     NEWER = "newer"
 
 
+class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A `.volume` file that a unit refers to: made before its container, where none of the name is there."""
+
+    name: str
+    driver: str = "local"
+    options: tuple[tuple[str, str], ...] = ()  # of the driver: device, type, o
+    labels: tuple[tuple[str, str], ...] = ()
+    copy_up: bool = True  # Copy=: what the image has at its place is copied into it when it is new
+
+
+class SubnetSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """`Subnet=` with the `Gateway=` and the `IPRange=` of the same position."""
+
+    subnet: str
+    gateway: str = ""
+    ip_range: str = ""
+
+
+class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A `.network` file that a unit refers to: made before its container, where none of the name is there."""
+
+    name: str
+    driver: str = "bridge"
+    ipam_driver: str = ""
+    subnets: tuple[SubnetSpec, ...] = ()
+    internal: bool = False
+    ipv6: bool = False
+    options: tuple[tuple[str, str], ...] = ()  # of the driver
+    labels: tuple[tuple[str, str], ...] = ()
+
+
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """The effective `[Container]` section, in the Docker Engine's terms. Sizes in bytes."""
 
@@ -224,6 +255,8 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     ip: str = ""  # in the one network of Network=
     ip6: str = ""
     network_aliases: tuple[str, ...] = ()
+    made_volumes: tuple[VolumeSpec, ...] = ()  # of Volume=x.volume; its mount names the volume
+    made_networks: tuple[NetworkSpec, ...] = ()  # of Network=x.network; `networks` names it
     pod: str = ""  # Pod=: the pod's name without .pod; its members share a network namespace
     start_with_pod: bool = True
     # environment

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.skipif(not QUADLET.exists(), reason="Quadlet's corpus i
 
 # What of the corpus is refused, in the words of the refusals, and by what the page names it.
 REFUSED = {
-    r"refers to another Quadlet file|a \.pod file is not supported": "Network=x.network",
+    r"refers to another Quadlet file, which is not beside": "Network=x.network",
+    r"a \.pod file is not supported": "Pod=x.pod",
     r"Secret=: type=env is refused": "type=env",
     r"(Volume|Image)=: '[^']*\$\{": "${UPLOAD_LOCATION}",
     r"(ExecStartPre|EnvironmentFile)=.* not supported beside|ExecReload= does not go": "ExecStartPre=",

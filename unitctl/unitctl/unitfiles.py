@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unitfleet import dropins, names
+from unitfleet import dropins, names, quadlet_files, systemd
 from unitfleet.dropins import Merged
 from unitfleet.errors import InvalidUnit
 from unitfleet.podman import files, text
 from unitfleet.podman.files import Made
+from unitfleet.problems import Problems
 
 LARGEST = 64 * 1024
 STDIN = "-"
@@ -47,19 +48,35 @@ class Files:
         self.found = [_unit_file(path, instance, name) for argument in arguments for path in _paths(argument)]
 
     def read(self, file: UnitFile) -> Merged:
-        """Return the text of a file with its drop-ins; raises `InvalidUnit`."""
+        """Return the text of a file, with its drop-ins and the files that it refers to; raises `InvalidUnit`."""
         if file.path == STDIN:
             return Merged(_decoded(sys.stdin.buffer.read(LARGEST + 1), "stdin"), (("stdin", 1),))
-        more = self._drop_ins(file) if files.kind(file.filename) else []
-        return dropins.merge(file.path, read(Path(file.path)), more)
+        more = self._drop_ins(file.folder, file.filename)
+        merged = dropins.merge(file.path, read(Path(file.path)), more)
+        if files.kind(file.filename) != "container":
+            return merged
+        refers = quadlet_files.references(systemd.read(merged.text, Problems()))
+        parts = [part for filename in refers for part in self._appended(file, filename)]
+        return dropins.merge(file.path, read(Path(file.path)), [*more, *parts]) if parts else merged
+
+    def _appended(self, file: UnitFile, filename: str) -> list[tuple[str, str]]:
+        """Return a file beside a unit, with its drop-ins, as it is put behind it; nothing where there is none."""
+        path = self._paths_beside(file).get(filename)
+        if path is None:
+            return []
+        parts = [(path, read(Path(path))), *self._drop_ins(os.path.dirname(path), filename)]
+        return [(part, quadlet_files.appended(filename, text)) for part, text in parts]
 
     def beside(self, file: UnitFile) -> dict[str, Made]:
         """Return what the files of Quadlet's in its folder, and those of the command, turn into, by name."""
+        turned = {name: self._turned(name, path) for name, path in self._paths_beside(file).items()}
+        return {name: made for name, made in turned.items() if made is not None}
+
+    def _paths_beside(self, file: UnitFile) -> dict[str, str]:
         paths = {other.filename: other.path for other in self.found if other.path != STDIN}
         if file.path != STDIN:
             paths |= {entry: os.path.join(file.folder, entry) for entry in self._entries(file.folder)}
-        turned = {name: self._turned(name, path) for name, path in paths.items() if files.kind(name)}
-        return {name: made for name, made in turned.items() if made is not None}
+        return {name: path for name, path in paths.items() if files.kind(name)}
 
     def _turned(self, filename: str, path: str) -> Made | None:
         if path not in self._made:
@@ -69,12 +86,12 @@ class Files:
                 self._made[path] = None  # it is no unit, and what refers to it is told so
         return self._made[path]
 
-    def _drop_ins(self, file: UnitFile) -> list[tuple[str, str]]:
-        there = self._entries(file.folder)
-        folders = [
-            os.path.join(file.folder, name) for name in files.drop_in_folders(file.filename) if name in there
-        ]
-        paths = dropins.chosen((folder, self._entries(folder)) for folder in folders)
+    def _drop_ins(self, folder: str, filename: str) -> list[tuple[str, str]]:
+        if not files.kind(filename):
+            return []
+        there = self._entries(folder)
+        folders = [os.path.join(folder, name) for name in files.drop_in_folders(filename) if name in there]
+        paths = dropins.chosen((found, self._entries(found)) for found in folders)
         return [(path, read(Path(path))) for path in paths]
 
     def _entries(self, folder: str) -> frozenset[str]:
@@ -87,7 +104,7 @@ class Files:
 
 
 def submitted(path: Path, unit: str) -> str:
-    """Return the text that a unit of this name is submitted with, drop-ins included; raises `InvalidUnit`."""
+    """Return the text that a unit of this name is submitted with, as `Files.read` does; raises `InvalidUnit`."""
     filename = f"{unit.removesuffix('.service')}.container" if path.suffix == ".container" else path.name
     return Files(()).read(UnitFile(str(path), filename, unit)).text
 
