@@ -88,10 +88,11 @@ def examine(
 def read_kept(name: str, text: str) -> UnitSpec:
     """Return what `read` does, sooner where the text was read lately, under this name or one of its kind.
 
-    Without a `%` a text says the same to every instance of its template, but for the name.
+    Without a `%`, and without a file beside it that is a template, a text says the same to every instance of its
+    template, but for the name.
     """
     unit = names.parse(name)
-    if "%" in text or unit.is_template:
+    if "%" in text or unit.is_template or "@.volume]" in text or "@.network]" in text:
         return _kept(name, text)
     try:
         kin = _kept(f"kin{'@1' if unit.instance else ''}.{unit.suffix}", text)

@@ -63,6 +63,15 @@ def test_a_unit_names_the_network_that_the_file_behind_it_makes() -> None:
     )
 
 
+def test_each_instance_has_a_volume_of_its_own_where_the_file_is_a_template() -> None:
+    text = f"{UNIT}Volume=more@.volume:/d\n[X-Fleet]\nOnMachineLoss=wait\n[X-Volume more@.volume]\n"
+    for instance in ("1", "2"):
+        spec = accept.read_kept(f"web@{instance}.service", text)
+        assert spec == accept.read(f"web@{instance}.service", text)
+        assert spec.container is not None
+        assert spec.container.mounts[0].source == f"systemd-more-{instance}"
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
