@@ -25,7 +25,9 @@ from unitfleet import (
     logkeys,
     names,
     options,
+    podman_args,
     quadlet,
+    quadlet_files,
     requirements,
     secretkey,
     service,
@@ -36,7 +38,7 @@ from unitfleet import (
 from unitfleet.command import swallowing_shell
 from unitfleet.errors import InvalidUnit
 from unitfleet.names import UnitName
-from unitfleet.problems import Problems, Severity
+from unitfleet.problems import Problem, Problems, Severity
 from unitfleet.section import Section
 from unitfleet.spec import KillMode, ResourceLimits, ServiceSpec, UnitSpec
 from unitfleet.specifiers import Specifiers
@@ -59,15 +61,8 @@ def read(name: str, text: str, *, filename: str | None = None, host: Mapping[str
     kin stay for the machine that runs the unit. Raises `InvalidName`, or `InvalidUnit` with every problem as
     `file:line: what (hint)`.
     """
-    unit = names.parse(name)
     shown = filename or name
-    problems = Problems()
-    spec = None
-    if _presentable(text, problems):
-        spec = _read(unit, text, shown, Specifiers(unit, host), problems)
-        _forgive(unit, text, problems)
-    # what has a line is the cause of what is missing from the whole
-    found = sorted(problems.found, key=lambda problem: problem.line or math.inf)
+    spec, found = examine(name, text, filename=filename, host=host)
     errors = tuple(problem.text(shown) for problem in found if problem.severity is Severity.ERROR)
     if errors or spec is None:
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -76,13 +71,28 @@ def read(name: str, text: str, *, filename: str | None = None, host: Mapping[str
     return msgspec.structs.replace(spec, warnings=warnings)
 
 
+def examine(
+    name: str, text: str, *, filename: str | None = None, host: Mapping[str, str] | None = None
+) -> tuple[UnitSpec | None, list[Problem]]:
+    """Read a unit as `read` does, and return every problem beside it; None for what is no text at all."""
+    unit = names.parse(name)
+    problems = Problems()
+    spec = None
+    if _presentable(text, problems):
+        spec = _read(unit, text, filename or name, Specifiers(unit, host), problems)
+        _forgive(unit, text, problems)
+    # what has a line is the cause of what is missing from the whole
+    return spec, sorted(problems.found, key=lambda problem: problem.line or math.inf)
+
+
 def read_kept(name: str, text: str) -> UnitSpec:
     """Return what `read` does, sooner where the text was read lately, under this name or one of its kind.
 
-    Without a `%` a text says the same to every instance of its template, but for the name.
+    Without a `%`, and without a file beside it that is a template, a text says the same to every instance of its
+    template, but for the name.
     """
     unit = names.parse(name)
-    if "%" in text or unit.is_template:
+    if "%" in text or unit.is_template or "@.volume]" in text or "@.network]" in text:
         return _kept(name, text)
     try:
         kin = _kept(f"kin{'@1' if unit.instance else ''}.{unit.suffix}", text)
@@ -111,9 +121,11 @@ def _presentable(text: str, problems: Problems) -> bool:
 
 
 def _read(unit: UnitName, text: str, filename: str, specifiers: Specifiers, problems: Problems) -> UnitSpec:
-    found = systemd.read(text, problems)
-    file = _fleet_reading(text, found, problems)
+    found = podman_args.expand(systemd.read(text, problems), problems)
     headers = systemd.sections(text)
+    beside = quadlet_files.read(found, headers, specifiers, problems)
+    found = quadlet_files.resolved(found, beside)
+    file = _fleet_reading(text, found, problems)
     sections = {header for header, _ in headers}
     options.check_sections(headers, unit.suffix, problems)
     options.check_keys(found, unit.suffix, problems)
@@ -129,7 +141,7 @@ def _read(unit: UnitName, text: str, filename: str, specifiers: Specifiers, prob
             problems.error(0, f"there is no [{unit.suffix.capitalize()}] section")
     elif options.CONTAINER in sections:
         effective = service.read(run, about, contained=True)
-        container = quadlet.read(Section(options.CONTAINER, found, specifiers, problems), effective)
+        container = quadlet.read(Section(options.CONTAINER, found, specifiers, problems), effective, beside)
         bounds = limits.read(run, container)
         chosen = drivers.for_container(run, about, problems)
         service.verify_restart(run, effective)

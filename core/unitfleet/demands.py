@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from unitfleet.policy import Account, Demands, plain
 from unitfleet.spec import ContainerSpec, ServiceSpec
 
@@ -13,13 +15,20 @@ def demands_of(service: ServiceSpec, container: ContainerSpec | None) -> Demands
             host_network="host" in container.networks,
             capabilities=tuple(sorted(set(container.add_capabilities))),
             devices=tuple(plain(host) for host, *_ in container.devices),
-            mounts=tuple(plain(mount.source) for mount in container.mounts if mount.kind == "bind"),
+            mounts=tuple(plain(source) for source in _mounted(container)),
             files=tuple(plain(path) for path, _ in container.environment_files),
         )
     account = _account(service)
     # root reads what it likes; for anybody else the supervisor reads it as root
     files = () if account is Account.ROOT else tuple(plain(path) for path, _ in service.environment_files)
     return Demands(account=account, files=files)
+
+
+def _mounted(container: ContainerSpec) -> Iterator[str]:
+    """Yield the paths of the host that a container sees, those that a volume stands for included."""
+    yield from (mount.source for mount in container.mounts if mount.kind == "bind")
+    for volume in container.made_volumes:
+        yield from (value for key, value in volume.options if key == "device")
 
 
 def _account(service: ServiceSpec) -> Account:

@@ -101,7 +101,7 @@ def _source_kind(source: str) -> str:
         raise BadValue(f"{source[:60]!r} is relative to a folder that the machine does not have: write it from /")
     if source.endswith(_QUADLET_UNITS):
         raise BadValue(
-            f"{source[:60]!r} refers to another Quadlet file, which is not supported by this version: "
+            f"{source[:60]!r} refers to another Quadlet file, which is not beside this one: "
             "write the volume's name"
         )
     if source and not VOLUME_NAME.fullmatch(source):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from unitfleet import checks, logkeys, xfleet
+from unitfleet import checks, logkeys, quadlet_keys, xfleet
 from unitfleet.limits import KEYS as RESOURCE_KEYS
 from unitfleet.problems import Problems, nearest
+from unitfleet.quadlet_keys import Handling
 from unitfleet.service import LIMIT_KEYS
 from unitfleet.systemd_keys import KEYS
 from unitfleet.unitfile import XFLEET, Option
@@ -19,27 +20,7 @@ XFLEET_OURS = frozenset(
 XFLEET_KEYS = xfleet.KEYS | XFLEET_OURS | checks.KEYS | logkeys.KEYS
 XFLEET_LATER = frozenset("Disk Prefer Avoid Priority Isolation".split())
 
-CONTAINER_KEYS = frozenset(
-    (
-        "AddCapability AddDevice AddHost ContainerName DNS DropCapability Entrypoint Environment EnvironmentFile "
-        "Exec Group HealthCmd HealthInterval HealthRetries HealthStartPeriod HealthTimeout HostName Image Label "
-        "LogDriver LogOpt Memory Mount Network Notify PidsLimit PublishPort Pull ReadOnly RunInit Secret "
-        "ShmSize StopSignal StopTimeout Tmpfs Ulimit User Volume WorkingDir"
-    ).split()
-)
-# What Quadlet (podman-container.unit(5)) takes besides.
-CONTAINER_LATER = frozenset(
-    (
-        "Annotation AppArmor AutoUpdate CgroupsMode ContainersConfModule DNSOption DNSSearch EnvironmentHost "
-        "ExposeHostPort GIDMap GlobalArgs GroupAdd HealthLogDestination HealthMaxLogCount HealthMaxLogSize "
-        "HealthOnFailure HealthStartupCmd HealthStartupInterval HealthStartupRetries HealthStartupSuccess "
-        "HealthStartupTimeout HttpProxy IP IP6 Mask NetworkAlias NoNewPrivileges Pod PodmanArgs ReadOnlyTmpfs "
-        "ReloadCmd ReloadSignal RemapGid RemapUid RemapUidSize RemapUsers Retry RetryDelay Rootfs SeccompProfile "
-        "SecurityLabelDisable SecurityLabelFileType SecurityLabelLevel SecurityLabelNested "
-        "SecurityLabelType ServiceName StartWithPod SubGIDMap SubUIDMap Sysctl Timezone UIDMap Unmask UserNS "
-        "VolatileTmp"
-    ).split()
-)
+CONTAINER_KEYS = frozenset(quadlet_keys.CONTAINER)
 QUADLET_SECTIONS = frozenset("Pod Kube Network Volume Image Build Artifact Quadlet".split())
 
 _RUNNING = frozenset(
@@ -108,13 +89,25 @@ def check_keys(options: Iterable[Option], suffix: str, problems: Problems) -> No
                 problems.error(line, f"{name}= is not supported by this version yet", "leave it out")
             case "X-Fleet" if name not in XFLEET_KEYS:
                 problems.error(line, f"unknown key {name!r} in [X-Fleet]", _xfleet_hint(name))
-            case "Container" if name in CONTAINER_LATER:
-                problems.error(line, f"{name}= is not supported by this version", "leave it out")
-            case "Container" if name not in CONTAINER_KEYS and not name.startswith("X-"):
-                problems.error(line, f"unknown key {name!r} in [Container]", nearest(name, CONTAINER_KEYS))
+            case "Container":
+                _check_container_key(option, problems)
             case section if section in _sections(suffix) and name not in KEYS[section]:
                 if not name.startswith("X-"):
                     problems.warn(line, f"unknown key {name!r} in [{section}]", nearest(name, KEYS[section]))
+
+
+def _check_container_key(option: Option, problems: Problems) -> None:
+    name, line = option.name, option.line
+    key = quadlet_keys.CONTAINER.get(name)
+    if key is None:
+        if not name.startswith("X-"):
+            problems.error(line, f"unknown key {name!r} in [Container]", nearest(name, CONTAINER_KEYS))
+    elif name in quadlet_keys.UNENFORCED:
+        problems.error(line, f"{name}= is not supported by this version", key.hint or "leave it out")
+    elif key.handling is Handling.IMPOSSIBLE:
+        problems.error(line, f"{name}= is not possible here: {key.ours}", key.hint)
+    elif key.handling is Handling.LIMITED and option.value and name not in ("PodmanArgs", "UserNS"):
+        problems.warn(line, f"{name}=: {key.ours}", key.hint)  # of those two some values have an effect
 
 
 def check_sections(sections: Iterable[tuple[str, int]], suffix: str, problems: Problems) -> None:

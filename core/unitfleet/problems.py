@@ -17,12 +17,16 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to say about a unit text. `line` counts from 1; 0 speaks of the whole text."""
+    """One thing to say about a unit text. `line` counts from 1; 0 speaks of the whole text.
+
+    `column` is 0 until `positions.place` has looked it up.
+    """
 
     line: int
     severity: Severity
     message: str
     hint: str = ""
+    column: int = 0
 
     def text(self, filename: str) -> str:
         """Write it for a person: `file:line: message (hint)`."""

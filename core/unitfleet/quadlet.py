@@ -9,16 +9,19 @@ dollar; any other `$` is the container's own affair, since no shell and no syste
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
-from functools import partial
 
-from unitfleet import mounts, ports, quantities, timespan
+import msgspec
+
+from unitfleet import mounts, ports, quadlet_health, quadlet_more, quantities, timespan
 from unitfleet.command import swallowing_shell
 from unitfleet.problems import BadValue
-from unitfleet.section import Section, absolute
+from unitfleet.quadlet_files import NOTHING, Beside
+from unitfleet.quadlet_keys import UNENFORCED
+from unitfleet.quadlet_values import dollars, json_words, pairs
+from unitfleet.section import Section, absolute, environment_file
 from unitfleet.service import choice
-from unitfleet.spec import ContainerSpec, HealthSpec, Limit, MountSpec, Pull, ServiceSpec
+from unitfleet.spec import ContainerSpec, Limit, MountSpec, Pull, ServiceSpec
 
 CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 MIN_MEMORY = 6 * 1024**2  # what the Engine takes
@@ -36,22 +39,26 @@ _ULIMITS = frozenset(
 _HOST = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,253}[a-zA-Z0-9])?")
 
 
-def read(section: Section, service: ServiceSpec) -> ContainerSpec:
-    """Read `[Container]`; of `service` LimitNOFILE= becomes the container's, unless Ulimit=nofile says else."""
+def read(section: Section, service: ServiceSpec, beside: Beside = NOTHING) -> ContainerSpec:
+    """Read `[Container]`; of `service` LimitNOFILE= becomes the container's, unless Ulimit=nofile says else.
+
+    `beside` are the `.volume` and `.network` files that the section refers to, by now by their names.
+    """
     image = section.get("Image", image_reference, "")
-    if section.last("Image") is None:
+    if section.last("Image") is None and section.last("Rootfs") is None:
         line = section.options[0].line if section.options else 0
         section.problems.error(
             line, "[Container] has no Image=", "say which image to run: Image=registry/name:tag"
         )
+    read_only = section.get("ReadOnly", quantities.boolean, False)
     spec = ContainerSpec(
         image=image,
         exec=_last_words(section, "Exec"),
         entrypoint=_entrypoint(section),
         environment=section.variables("Environment"),
-        environment_files=section.environment_files(),
+        environment_files=section.each_word("EnvironmentFile", environment_file),
         ports=tuple(port for ports_ in section.each("PublishPort", ports.parse) for port in ports_),
-        mounts=_mounts(section),
+        mounts=_without_copies(_mounts(section, read_only), beside),
         networks=_networks(section),
         memory=section.get("Memory", _memory, 0),
         shm_size=section.get("ShmSize", size, 0),
@@ -59,13 +66,13 @@ def read(section: Section, service: ServiceSpec) -> ContainerSpec:
         user=_user(section),
         working_dir=section.get("WorkingDir", absolute, ""),
         hostname=section.get("HostName", _hostname, ""),
-        labels=_labels(section),
+        labels=pairs(section, "Label"),
         add_capabilities=section.each_word("AddCapability", _capability),
         drop_capabilities=section.each_word("DropCapability", _capability),
         devices=section.each_word("AddDevice", _device),
         add_hosts=section.each("AddHost", _add_host),
         dns=section.each("DNS", _address),
-        read_only=section.get("ReadOnly", quantities.boolean, False),
+        read_only=read_only,
         run_init=section.get("RunInit", quantities.boolean, False),
         stop_signal=section.get("StopSignal", quantities.signal_name, ""),
         stop_timeout_s=section.get("StopTimeout", timespan.parse_finite, None),
@@ -73,9 +80,16 @@ def read(section: Section, service: ServiceSpec) -> ContainerSpec:
         log_driver=section.get("LogDriver", _log_driver, ""),
         log_options=section.each_word("LogOpt", _log_option),
         pull=section.get("Pull", choice(Pull), Pull.MISSING),
-        notify_healthy=section.get("Notify", _notify, False),
+        notify_healthy=section.text("Notify").lower() == "healthy",
+        notify_socket=section.get("Notify", _notify, False),
         container_name=section.get("ContainerName", _container_name, ""),
-        health=_health(section),
+        health=quadlet_health.read(section),
+    )
+    spec = msgspec.structs.replace(
+        spec,
+        made_volumes=tuple(beside.volumes.values()),
+        made_networks=tuple(beside.networks.values()),
+        **quadlet_more.read(section),
     )
     _warn_of_shell(section, spec)
     _check_notify(section, spec)
@@ -110,11 +124,7 @@ def image_reference(text: str) -> str:
 
 def _last_words(section: Section, name: str) -> tuple[str, ...]:
     option = section.last(name)
-    return () if option is None else tuple(_dollars(word) for word in section.words(option))
-
-
-def _dollars(text: str) -> str:
-    return text.replace("$$", "$")
+    return () if option is None else tuple(dollars(word) for word in section.words(option))
 
 
 def _entrypoint(section: Section) -> tuple[str, ...] | None:
@@ -123,24 +133,16 @@ def _entrypoint(section: Section) -> tuple[str, ...] | None:
         return None
     option = assigned[-1]
     if option.value.startswith("["):
-        return section.read(option, partial(_json_words), ())
+        return section.read(option, json_words, ())
     return _last_words(section, "Entrypoint")
 
 
-def _json_words(text: str) -> tuple[str, ...]:
-    try:
-        words = json.loads(text)
-    except (ValueError, RecursionError):
-        words = None
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise BadValue(f'{text[:60]!r} is no list of words: write ["program", "argument"]')
-    return tuple(_dollars(word) for word in words)
-
-
-def _mounts(section: Section) -> tuple[MountSpec, ...]:
+def _mounts(section: Section, read_only: bool) -> tuple[MountSpec, ...]:
     found: list[MountSpec] = [*section.each("Volume", mounts.volume)]
     found += section.each("Mount", mounts.mount)
     found += section.each("Tmpfs", mounts.tmpfs)
+    if section.get("VolatileTmp", quantities.boolean, False) and not read_only:
+        found.append(mounts.tmpfs("/tmp:rw,size=512M,mode=1777"))
     seen: set[str] = set()
     for spec in found:
         if spec.target in seen:
@@ -148,6 +150,17 @@ def _mounts(section: Section) -> tuple[MountSpec, ...]:
             section.problems.error(line, f"two mounts at {spec.target}", "a path in the container takes one mount")
         seen.add(spec.target)
     return tuple(found)
+
+
+def _without_copies(mounts: tuple[MountSpec, ...], beside: Beside) -> tuple[MountSpec, ...]:
+    """Add what a `.volume` file says with Copy=no to the mounts of the volume, where the Engine has it."""
+    empty = {volume.name for volume in beside.volumes.values() if not volume.copy_up}
+    return tuple(
+        msgspec.structs.replace(mount, options=(*mount.options, "nocopy"))
+        if mount.kind == "volume" and mount.source in empty and "nocopy" not in mount.options
+        else mount
+        for mount in mounts
+    )
 
 
 def _networks(section: Section) -> tuple[str, ...]:
@@ -164,7 +177,7 @@ def _network(text: str) -> str:
         raise BadValue(f"{text[:60]!r} is not supported by this version: write host, none or a network's name")
     if text.endswith((".network", ".container", ".pod")):
         raise BadValue(
-            f"{text[:60]!r} refers to another Quadlet file, which is not supported by this version: "
+            f"{text[:60]!r} refers to another Quadlet file, which is not beside this one: "
             "write the name of a network that the machine has"
         )
     if not mounts.VOLUME_NAME.fullmatch(text):
@@ -212,22 +225,6 @@ def _hostname(text: str) -> str:
     if not _HOST.fullmatch(text) or ".." in text:
         raise BadValue(f"{text[:60]!r} is no host name: letters, digits, '-' and '.'")
     return text
-
-
-def _labels(section: Section) -> tuple[tuple[str, str], ...]:
-    found: dict[str, str] = {}
-    for option in section.listed("Label"):
-        for word in section.words(option):
-            key, equals, value = word.partition("=")
-            if equals and key:
-                found[key] = value
-                continue
-            section.problems.warn(
-                option.line,
-                f"Label=: {word[:40]!r} is no assignment and is left out",
-                'quote a value that has blanks: Label="key=two words"',
-            )
-    return tuple(found.items())
 
 
 def _capability(text: str) -> str:
@@ -280,11 +277,13 @@ def _log_option(text: str) -> tuple[str, str]:
 
 
 def _notify(text: str) -> bool:
-    if text == "healthy":
-        return True
-    if quantities.boolean(text):
+    """Tell whether the container itself says when it is ready."""
+    if text.lower() == "healthy":
+        return False
+    said = quantities.boolean(text)
+    if said and "Notify=yes" in UNENFORCED:
         raise BadValue(f"{text!r} is not supported by this version: write healthy, or leave it out")
-    return False
+    return said
 
 
 def _container_name(text: str) -> str:
@@ -293,38 +292,6 @@ def _container_name(text: str) -> str:
             f"{text[:60]!r} is no container name: letters, digits, '_', '.' and '-', '%p-%i' for instances"
         )
     return text
-
-
-def _health(section: Section) -> HealthSpec | None:
-    if not any(section.last(f"Health{name}") for name in ("Cmd", "Interval", "Timeout", "Retries", "StartPeriod")):
-        return None
-    return HealthSpec(
-        test=section.get("HealthCmd", _health_test, ()),
-        interval_s=section.get("HealthInterval", _health_span, 30.0),
-        timeout_s=section.get("HealthTimeout", _health_span, 30.0),
-        retries=section.get("HealthRetries", partial(quantities.whole, low=1, high=1000), 3),
-        start_period_s=section.get("HealthStartPeriod", timespan.parse_finite, 0.0),
-    )
-
-
-def _health_test(text: str) -> tuple[str, ...]:
-    """Read the command as podman does: `none`, a JSON list, `CMD …`, or text for the shell."""
-    if text.lower() == "none":
-        return ("NONE",)
-    if text.startswith("["):
-        words = _json_words(text)
-        return words if words[:1] in (("CMD",), ("CMD-SHELL",), ("NONE",)) else ("CMD", *words)
-    kind, _, rest = text.partition(" ")
-    if kind == "CMD":
-        return ("CMD", *rest.split())
-    return ("CMD-SHELL", _dollars(rest if kind == "CMD-SHELL" else text))
-
-
-def _health_span(text: str) -> float:
-    span = timespan.parse_finite(text)
-    if span < 0.001:
-        raise BadValue(f"{text[:40]!r} is too short: at least 1ms; HealthCmd=none switches the check off")
-    return span
 
 
 def _check_notify(section: Section, spec: ContainerSpec) -> None:

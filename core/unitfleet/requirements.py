@@ -28,6 +28,7 @@ MIN_MEMORY, MAX_MEMORY = 1024**2, 64 * 1024**4
 
 MAX_PATTERN = 512  # matched against every unit's name
 
+_PIN = "write an id that unitctl list-machines -o wide shows"
 _METADATA_KEY = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_./-]{0,127}")
 _FALSE = frozenset(("false", "no", "0", "off", "f"))
 _WORDS = {
@@ -120,8 +121,10 @@ def _check(option: Option, unit: UnitName, problems: Problems) -> None:
     elif key in xfleet.MACHINE_ID:
         try:
             names.validate_machine_id(values[0])
-        except InvalidName as error:
-            problems.error(line, f"{key}=: {error.message}")
+        except InvalidName:
+            # fleet takes it, and the unit waits for ever; with blanks in it, it was meant to be something else
+            never = problems.error if values[0].split() != [values[0]] else problems.warn
+            never(line, f"{key}={values[0][:60]} is no machine's id: the unit would never be placed", _PIN)
         if len(values) > 1:
             problems.error(line, f"{key}= names {len(values)} machines", "a unit is pinned to one")
 

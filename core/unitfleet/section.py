@@ -115,7 +115,7 @@ class Section:
 
     def environment_files(self) -> tuple[tuple[str, bool], ...]:
         """Read EnvironmentFile=: absolute paths, each with whether it may be missing (prefix `-`)."""
-        return self.each("EnvironmentFile", _environment_file)
+        return self.each("EnvironmentFile", environment_file)
 
 
 def absolute(text: str) -> str:
@@ -125,5 +125,6 @@ def absolute(text: str) -> str:
     return text
 
 
-def _environment_file(text: str) -> tuple[str, bool]:
+def environment_file(text: str) -> tuple[str, bool]:
+    """Read the path of an EnvironmentFile=, and whether it may be missing (prefix `-`); raises `BadValue`."""
     return absolute(text.removeprefix("-")), text.startswith("-")

@@ -126,6 +126,25 @@ class MountSpec(msgspec.Struct, frozen=True, kw_only=True):
     options: tuple[str, ...] = ()
 
 
+class HealthAction(StrEnum):
+    """`HealthOnFailure=`: what the agent does to a copy that the health command found unhealthy."""
+
+    NONE = "none"  # it is told, no more
+    KILL = "kill"  # Restart= decides what becomes of it
+    RESTART = "restart"
+    STOP = "stop"
+
+
+class StartupProbe(msgspec.Struct, frozen=True, kw_only=True):
+    """`HealthStartup*=`: asked from the start on; the health command counts only once it succeeded."""
+
+    test: tuple[str, ...]  # as in HealthSpec
+    interval_s: float = 30.0
+    timeout_s: float = 30.0
+    retries: int = 0  # failures before the copy is restarted; 0: never
+    success: int = 1  # successes in a row before the health command takes over
+
+
 class HealthSpec(msgspec.Struct, frozen=True, kw_only=True):
     """`Health*=`: the command by the shell when it is one word list `("CMD-SHELL", text)`, as Docker has it."""
 
@@ -134,6 +153,11 @@ class HealthSpec(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 30.0
     retries: int = 3
     start_period_s: float = 0.0
+    on_failure: HealthAction = HealthAction.NONE
+    startup: StartupProbe | None = None
+    log_destination: str = ""  # "", local: beside the copy; events_logger; or a folder of the host
+    max_log_count: int = 5  # results kept; 0: all
+    max_log_size: int = 500  # characters kept of a result; 0: all
 
 
 class Pull(StrEnum):
@@ -143,6 +167,37 @@ class Pull(StrEnum):
     MISSING = "missing"
     NEVER = "never"
     NEWER = "newer"
+
+
+class VolumeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A `.volume` file that a unit refers to: made before its container, where none of the name is there."""
+
+    name: str
+    driver: str = "local"
+    options: tuple[tuple[str, str], ...] = ()  # of the driver: device, type, o
+    labels: tuple[tuple[str, str], ...] = ()
+    copy_up: bool = True  # Copy=: what the image has at its place is copied into it when it is new
+
+
+class SubnetSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """`Subnet=` with the `Gateway=` and the `IPRange=` of the same position."""
+
+    subnet: str
+    gateway: str = ""
+    ip_range: str = ""
+
+
+class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A `.network` file that a unit refers to: made before its container, where none of the name is there."""
+
+    name: str
+    driver: str = "bridge"
+    ipam_driver: str = ""
+    subnets: tuple[SubnetSpec, ...] = ()
+    internal: bool = False
+    ipv6: bool = False
+    options: tuple[tuple[str, str], ...] = ()  # of the driver
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +234,43 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     notify_healthy: bool = False  # Notify=healthy: started only once healthy
     container_name: str = ""
     health: HealthSpec | None = None
+
+    # What follows is read, and refused at submission as long as its key stands in `quadlet_keys.UNENFORCED`.
+    annotations: tuple[tuple[str, str], ...] = ()
+    group_add: tuple[str, ...] = ()  # names or numbers; "keep-groups" is podman's alone and refused
+    sysctls: tuple[tuple[str, str], ...] = ()
+    userns_host: bool = False  # UserNS=host
+    # how it is confined
+    no_new_privileges: bool = False
+    apparmor: str = ""  # a profile's name, or unconfined
+    seccomp_profile: str = ""  # the absolute path of a profile on the host, or unconfined
+    security_labels: tuple[str, ...] = ()  # SELinux, the words of `label=`: disable, type:t, level:l
+    masked: tuple[str, ...] = ()  # Mask=: hidden besides what the Engine hides
+    unmasked: tuple[str, ...] = ()  # Unmask=: ALL, or paths (with globs) that are neither hidden nor read-only
+    read_only_tmpfs: bool | None = None  # ReadOnlyTmpfs=; None: not said; podman's own is yes under ReadOnly=yes
+    # network; the names of this machine's resolver
+    dns_options: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()  # ExposeHostPort=: "80/tcp", "2000-3000/udp"
+    ip: str = ""  # in the one network of Network=
+    ip6: str = ""
+    network_aliases: tuple[str, ...] = ()
+    made_volumes: tuple[VolumeSpec, ...] = ()  # of Volume=x.volume; its mount names the volume
+    made_networks: tuple[NetworkSpec, ...] = ()  # of Network=x.network; `networks` names it
+    pod: str = ""  # Pod=: the pod's name without .pod; its members share a network namespace
+    start_with_pod: bool = True
+    # environment
+    environment_host: bool = False  # EnvironmentHost=: the agent's own variables, below all others
+    http_proxy: bool | None = None  # HttpProxy=: the agent's http_proxy, https_proxy, … ; None: not said
+    timezone: str = ""  # Timezone=: local, or a name of the zone database
+    # image and life
+    auto_update: str = ""  # AutoUpdate=: registry or local: a new digest of the tag replaces the copy
+    pull_retries: int | None = None  # Retry=, RetryDelay=; None: the agent's own
+    pull_retry_delay_s: float | None = None
+    notify_socket: bool = False  # Notify=yes: the container itself sends READY=1 to NOTIFY_SOCKET
+    reload_command: tuple[str, ...] = ()  # ReloadCmd=: run in the container by a reload
+    reload_signal: str = ""  # ReloadSignal=, as SIGHUP; at most one of the two
+    service_name: str = ""  # ServiceName=: what the unit is called instead, without .service
 
 
 class ResourceLimits(msgspec.Struct, frozen=True, kw_only=True):

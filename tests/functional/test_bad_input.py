@@ -176,7 +176,7 @@ async def test_what_is_no_text_file_is_refused(cluster: Cluster) -> None:
     cluster.write("secret.service", SERVICE)
     (cluster.units_dir / "secret.service").chmod(0)
     rows = [
-        row("submit junk.service", FAILURE, "cannot submit junk.service: it is not UTF-8 text", "text file"),
+        row("submit junk.service", FAILURE, "cannot read junk.service: it is not UTF-8 text", "text file"),
         row("submit folder.service", FAILURE, "cannot read folder.service: is a directory"),
         row("submit broken.service", FAILURE, "cannot read broken.service: input/output error"),
         row("submit .", USAGE, "'.' as a unit: it is a directory", "name the unit files in it"),

@@ -122,7 +122,7 @@ def test_a_unit_that_is_nowhere_says_where_it_was_looked_for(tmp_path: Path) -> 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"#" * (64 * 1024 + 1)], ids=["binary", "too large"])
 def test_junk_is_not_sent(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.service").write_bytes(content)
-    with Fleet() as fleet, ApiServer(fleet) as server, pytest.raises(InvalidUnit, match="cannot submit"):
+    with Fleet() as fleet, ApiServer(fleet) as server, pytest.raises(InvalidUnit, match="cannot read"):
         resolve(api(server), [f"{tmp_path}/a.service"], {}, replace=False)
 
 

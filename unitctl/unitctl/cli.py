@@ -25,6 +25,7 @@ VERBS = {
     "list-machines": "list_machines",
     "status": "status",
     "cat": "cat",
+    "lint": "lint",
     "logs": "logs",
     "explain": "explain",
     "events": "events",
@@ -43,7 +44,7 @@ VERBS = {
     "completion": "completion",
     "version": "version",
 }
-ALIASES = {"ps": "list-units", "journal": "logs"}
+ALIASES = {"ps": "list-units", "journal": "logs", "verify": "lint"}
 
 
 class Verbs(click.Group):

@@ -7,22 +7,18 @@ The instance gets the template's full text: a later change of the template does 
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unitctl.arguments import registered
 from unitctl.client import Api
+from unitctl.unitfiles import submitted
 from unitfleet import names
 from unitfleet.api import UnitView
 from unitfleet.errors import InvalidName, InvalidUnit, NotFound
 from unitfleet.model import TargetState
-
-LARGEST = 64 * 1024
-
-_TEXT = "a unit is a readable text file of at most 64 KiB in systemd's syntax"
+from unitfleet.unitfile import spec_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +61,16 @@ def _source(
     if view is not None and not replace:
         return Source(name=asked.name, warning=_difference(view, file))
     if file is not None:
-        return Source(name=asked.name, text=_read(file), path=str(file))
+        return Source(name=asked.name, text=submitted(file, asked.name), path=str(file))
     template_file = _file(template, asked.directories) if template else None
     if replace and template_file is not None:
-        return Source(name=asked.name, text=_read(template_file), path=str(template_file))
+        return Source(name=asked.name, text=submitted(template_file, asked.name), path=str(template_file))
     if template in views:
         if template not in texts:
             texts[template] = api.unit(template).text
         return Source(name=asked.name, text=texts[template], path=template)
     if template_file is not None:
-        return Source(name=asked.name, text=_read(template_file), path=str(template_file))
+        return Source(name=asked.name, text=submitted(template_file, asked.name), path=str(template_file))
     if view is not None:
         return Source(
             name=asked.name, warning=f"{asked.name} has no file here to replace it with; it stays as it is"
@@ -109,29 +105,12 @@ def _file(name: str, directories: Sequence[Path]) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def _read(path: Path) -> str:
-    """Read a unit file; raises InvalidUnit for one that is no text or too large."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(LARGEST + 1)
-        if len(raw) > LARGEST:
-            raise InvalidUnit(f"cannot submit {path}: it is larger than 64 KiB", hint=_TEXT)
-        return raw.decode()
-    except OSError as error:
-        raise InvalidUnit(f"cannot read {path}: {(error.strerror or str(error)).lower()}", hint=_TEXT) from error
-    except UnicodeDecodeError as error:
-        raise InvalidUnit(
-            f"cannot submit {path}: it is not UTF-8 text (byte {error.start})", hint=_TEXT
-        ) from error
-
-
 def _difference(view: UnitView, file: Path | None) -> str:
-    if file is None or not os.access(file, os.R_OK) or not file.is_file():
-        return ""
-    with file.open("rb") as content:
-        digest = hashlib.sha256(content.read(LARGEST + 1)).hexdigest()
-    if digest == view.spec:
-        return ""
+    try:
+        if file is None or not file.is_file() or spec_digest(submitted(file, view.name)) == view.spec:
+            return ""
+    except InvalidUnit:
+        return ""  # what is registered is used, and this file isn't
     return f"{view.name} is registered with another text than {file}; --replace submits the file"
 
 

@@ -32,6 +32,7 @@ from unit_agent.drivers.docker_logs import read_logs
 from unit_agent.drivers.docker_output import Frames, read_output
 from unit_agent.drivers.docker_remains import discard, examine, scene_name
 from unit_agent.drivers.docker_request import Owner, container_name, create_body, read_environment
+from unit_agent.drivers.docker_resources import Resources
 from unit_agent.drivers.docker_seen import log_files
 from unit_agent.drivers.docker_tail import FileTail
 from unit_agent.drivers.docker_track import Track
@@ -85,6 +86,7 @@ class DockerDriver:
         self._owner = Owner(cluster=cluster_id, machine=machine_id, machine_name=machine_name)
         self._deadlines = deadlines or Deadlines(math.inf)
         self._engine = Engine(socket, instruments.called if instruments else None)
+        self._resources = Resources(self._engine, self._owner)
         self.pulls = Pulls(self._engine, pulls_at_once, Credentials(registry_auth), instruments, underway)
         self._verdicts = Verdicts(memory)
         self._watch = Watch(
@@ -152,6 +154,8 @@ class DockerDriver:
             limits=_limits(order),
             node=disk_node,
         )
+        if order.spec.container is not None:
+            await self._resources.make(unit, order.spec.container)
         with self._watch.making(unit):
             try:
                 made = await self._engine.create(unit, name, body)
