@@ -8,7 +8,7 @@ GET  /v1/logs/NAME?lines=&follow=&…    lines of JSON LogLine (unit_agent.logs.
 GET  /local/ps                         AgentStatus                                   (socket, as all below)
 GET  /local/logs/NAME?lines=&follow=&… lines of JSON LogLine
 POST /local/start/NAME, /local/stop/NAME, /local/accept-store     202
-*    /v1/…                             passed on to a master (unit_agent.relay)
+*    /v1/…, /fleet/v1/…, /v1-alpha/…   passed on to a master (unit_agent.relay)
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from unit_agent.agent import Agent
 from unit_agent.relay import Relay
+from unitfleet import fleetapi
 from unitfleet.api import ErrorBody, Items
 from unitfleet.errors import DriverError, NotFound, UnitfleetError
 from unitfleet.joinapi import Role
@@ -78,7 +79,8 @@ def socket_app(agent: Agent, relay: Relay) -> web.Application:
     app.router.add_post("/local/stop/{name}", _stop)
     app.router.add_post("/local/accept-store", _accept_store)
     app.router.add_routes(route for route in _of_duties(agent) if route.path.startswith(LOCAL))
-    app.router.add_route("*", "/v1/{rest:.*}", _relay)
+    for prefix in ("/v1", fleetapi.PREFIX, fleetapi.ALIAS):
+        app.router.add_route("*", f"{prefix}/{{rest:.*}}", _relay)
     return app
 
 

@@ -16,6 +16,7 @@ from unit_agent.local_copy import LocalCopy, read_record
 from unitfleet import codec, keys
 from unitfleet.api import ErrorBody
 from unitfleet.errors import BadRecord, StoreError
+from unitfleet.fleetapi import Error, Wrong, is_fleets
 from unitfleet.model import Leader, Record
 from unitfleet.store import Store
 
@@ -73,11 +74,11 @@ class Relay:
                     why = f"{address}: its certificate can't be trusted: {error.certificate_error}"
                 except aiohttp.ClientConnectorError as error:
                     why = f"{address}: {error.strerror or error}"
-        body = ErrorBody(
-            code="unavailable",
-            message=f"cannot reach a master from this host: {why}",
-            hint="unit-agent local ps shows this host's units without one",
-        )
+        message = f"cannot reach a master from this host: {why}"
+        hint = "unit-agent local ps shows this host's units without one"
+        body: ErrorBody | Error = ErrorBody(code="unavailable", message=message, hint=hint)
+        if is_fleets(request.path):
+            body = Error(error=Wrong(code=503, message=f"{message} ({hint})"))
         return web.Response(body=msgspec.json.encode(body), status=503, content_type="application/json")
 
     async def _addresses(self, *, fresh: bool) -> tuple[str, ...]:

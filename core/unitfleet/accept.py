@@ -4,12 +4,16 @@ Three readings meet here: fleet's of `[X-Fleet]`, systemd's of `[Service]` and i
 `[Container]`. Where fleet and systemd would silently drop something the author wrote, we refuse it with its line
 and the right form; an unknown key of systemd's own sections is a warning, as systemd has it.
 
+A text that begins with the line `AS_FLEET` came from a client of fleet's: its `[X-Fleet]` is read as fleet reads
+it, and what we would refuse there is a warning. The line goes where the text goes, so that all read it alike.
+
 A template is read leniently: a line whose value depends on the instance is judged when an instance is read. An
 instance is read from its template's text under its own name.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -46,6 +50,9 @@ from unitfleet.unitfile import XFLEET, Option, UnitFile
 
 MAX_BYTES = 64 * 1024
 
+AS_FLEET = "# unitfleet: [X-Fleet] is read as fleet reads it"
+"""The first line of a text whose `[X-Fleet]` may hold what fleet ignored."""
+
 _parsed = lru_cache(maxsize=64)(partial(unitfile.parse, max_line=None))  # instances of a template share a text
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -81,6 +88,7 @@ def examine(
     if _presentable(text, problems):
         spec = _read(unit, text, filename or name, Specifiers(unit, host), problems)
         _forgive(unit, text, problems)
+        _excuse(text, problems)
     # what has a line is the cause of what is missing from the whole
     return spec, sorted(problems.found, key=lambda problem: problem.line or math.inf)
 
@@ -207,6 +215,30 @@ def _forgive(unit: UnitName, text: str, problems: Problems) -> None:
         return
     open_lines = {option.line for option in systemd.read(text, Problems()) if _INSTANCE.search(option.value)}
     problems.found = [problem for problem in problems.found if problem.line not in open_lines]
+
+
+def ignored(name: str, text: str) -> tuple[str, ...]:
+    """Return what `read` would refuse of a text that it takes for fleet's sake, as `name:line: what (hint)`."""
+    if not text.startswith(f"{AS_FLEET}\n"):
+        return ()
+    try:
+        read(name, text.replace(AS_FLEET, "#", 1))
+    except InvalidUnit as error:
+        return error.problems
+    return ()
+
+
+def _excuse(text: str, problems: Problems) -> None:
+    """Turn what is wrong in [X-Fleet] into warnings, where the text says that fleet's reading counts."""
+    if not text.startswith(f"{AS_FLEET}\n"):
+        return
+    theirs = {option.line for option in systemd.read(text, Problems()) if option.section == XFLEET}
+    problems.found = [
+        dataclasses.replace(problem, severity=Severity.WARNING)
+        if problem.line in theirs and not problem.final
+        else problem
+        for problem in problems.found
+    ]
 
 
 def _warn_of_shell(section: Section, spec: ServiceSpec) -> None:

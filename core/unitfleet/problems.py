@@ -20,6 +20,7 @@ class Problem:
     """One thing to say about a unit text. `line` counts from 1; 0 speaks of the whole text.
 
     `column` is 0 until `positions.place` has looked it up.
+    A `final` error holds where what fleet did not mind is excused, too.
     """
 
     line: int
@@ -27,6 +28,7 @@ class Problem:
     message: str
     hint: str = ""
     column: int = 0
+    final: bool = False
 
     def text(self, filename: str) -> str:
         """Write it for a person: `file:line: message (hint)`."""
@@ -40,9 +42,9 @@ class Problems:
     def __init__(self) -> None:
         self.found: list[Problem] = []
 
-    def error(self, line: int, message: str, hint: str = "") -> None:
+    def error(self, line: int, message: str, hint: str = "", *, final: bool = False) -> None:
         """Add one that refuses the unit."""
-        self.found.append(Problem(line, Severity.ERROR, message, hint))
+        self.found.append(Problem(line, Severity.ERROR, message, hint, final))
 
     def warn(self, line: int, message: str, hint: str = "") -> None:
         """Add one that is only said."""

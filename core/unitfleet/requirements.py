@@ -29,6 +29,9 @@ MIN_MEMORY, MAX_MEMORY = 1024**2, 64 * 1024**4
 MAX_PATTERN = 512  # matched against every unit's name
 
 _PIN = "write an id that unitctl list-machines -o wide shows"
+NO_MACHINE = "(none)"
+"""Where `MachineID=` without a value pins a unit, as in fleet: no machine is called that."""
+
 _METADATA_KEY = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_./-]{0,127}")
 _FALSE = frozenset(("false", "no", "0", "off", "f"))
 _WORDS = {
@@ -61,13 +64,15 @@ def read(
     strict = _ours(options, unit, problems, "Singleton", _singleton, False)
     if strict and wants.is_global:
         line = next(option.line for option in options if option.name == "Singleton")
-        problems.error(line, "Singleton=strict cannot be used with Global=", "a global unit runs once a machine")
+        problems.error(
+            line, "Singleton=strict cannot be used with Global=", "a global unit runs once a machine", final=True
+        )
     limit = container.memory if container is not None else 0
     _warn_of_local_data(container, options, problems)
     return Requirements(
         unit=unit.full,
         drivers=drivers,
-        machine_id=wants.machine_id or "",
+        machine_id=_pin(wants),
         machine_of=wants.machine_of,
         metadata=wants.metadata,
         conflicts=wants.conflicts,
@@ -85,6 +90,10 @@ def read(
         oneshot=service.type is ServiceType.ONESHOT,
         strict=strict,
     )
+
+
+def _pin(wants: XFleet) -> str:
+    return "" if wants.machine_id is None else wants.machine_id or NO_MACHINE
 
 
 def _check(option: Option, unit: UnitName, problems: Problems) -> None:
@@ -166,7 +175,10 @@ def _check_pattern(key: str, pattern: str, line: int, problems: Problems) -> Non
     reason = names.glob_fault(pattern)
     if len(pattern) > MAX_PATTERN:
         problems.error(
-            line, f"{key}={pattern[:60]}… is too long", f"a pattern takes at most {MAX_PATTERN} characters"
+            line,
+            f"{key}={pattern[:60]}… is too long",
+            f"a pattern takes at most {MAX_PATTERN} characters",
+            final=True,
         )
     elif reason is not None:
         problems.error(line, f"{key}={pattern[:60]} is no pattern: {reason}", "escape a literal [ as \\[")

@@ -8,6 +8,7 @@ transactions; where a compare fails, each unit of that transaction is read anew 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ from unitfleet.errors import (
     StoreUnavailable,
     UnitfleetError,
 )
-from unitfleet.model import TargetState, Unit
+from unitfleet.model import Happening, TargetState, Unit
 from unitfleet.store import KeyValue, Op, Put, Store, unchanged
 
 logger = logging.getLogger(__name__)
@@ -76,13 +77,15 @@ class Changer:
         self._now = now
         self._rng = rng
         self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
+        self._writer = f"api-{rng.getrandbits(48):012x}"
+        self._told = itertools.count(1)
 
     async def carry_out(self, changes: Sequence[Change]) -> Changed:
         """Return what became of each wish, in their order.
 
         Raises a `StoreError` when the store failed and not one wish was carried out.
         """
-        call = _Call(self._store, self._cache, self._at_once, self._draft, changes)
+        call = _Call(self._store, self._cache, self._at_once, self._draft, self._event, changes)
         await self._cache.wait_for(0, LOOK_S)
         await self._ask_if_silent()
         for turn in _turns(changes):
@@ -117,6 +120,12 @@ class Changer:
             return _Draft(index, change.name, held.revision, decided, decided.result)
         return _Draft(index, change.name, held.revision, None, decided)
 
+    def _event(self, unit: str, message: str) -> Put:
+        """Return the event that tells of what was ignored; it is written with the unit, or not at all."""
+        now = self._now()
+        told = Happening(at=now, kind="ignored", writer=self._writer, unit=unit, message=message)
+        return Put(keys.event(int(now // 3600), self._writer, next(self._told)), codec.encode(told))
+
 
 class _Call:
     """One call's wishes and what became of them."""
@@ -127,8 +136,10 @@ class _Call:
         cache: Cache,
         at_once: asyncio.Semaphore,
         draft: Callable[[int, Change, Standing | None], _Draft | Result],
+        event: Callable[[str, str], Put],
         changes: Sequence[Change],
     ) -> None:
+        self._event = event
         self._store = store
         self._cache = cache
         self._at_once = at_once
@@ -187,6 +198,9 @@ class _Call:
         if self.failure is not None:
             raise self.failure  # the store is away: the rest of the call need not wait for that again
         ops = _operations(batch)
+        ops += [
+            self._event(draft.name, draft.write.notice) for draft in batch if draft.write and draft.write.notice
+        ]
         revision = await self._write(batch, ops)
         if revision and ops:
             self.wrote = True

@@ -11,6 +11,7 @@ import msgspec
 
 from unit_master.cache import Cache
 from unit_master.identities import AGENT, find_identity, shut_out
+from unit_master.relabel import Labels, relabelled
 from unit_master.view import ClusterView
 from unit_master.warming import reference_digest
 from unitfleet import codec, keys
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 TRIES = 5
 CATCH_UP_S = 5.0
+MOST_RELABELLED = 100
+"""Machines in one transaction of etcd's."""
 
 
 class MachineOrder(StrEnum):
@@ -166,6 +169,35 @@ class Orders:
             f"cannot unwarm {wish.image}: nobody ordered it",
             hint=nearest(wish.image, known) or "unitctl images ls shows what is held, and for which units",
         )
+
+    async def relabel(self, labels: Labels) -> int:
+        """Set metadata of machines, given by name, id or unique prefix, and return the revision it stands at.
+
+        All of it or nothing; raises `NotFound` and `Refused`.
+        """
+        if len(labels) > MOST_RELABELLED:
+            raise Refused(f"cannot label {len(labels)} machines at once: {MOST_RELABELLED} are allowed")
+        for _ in range(TRIES):
+            view = self._cache.view
+            meant = {find_machine(view, wanted): keyed for wanted, keyed in labels.items()}
+            specs = {
+                keys.machine_spec(machine): relabelled(view, machine, keyed) for machine, keyed in meant.items()
+            }
+            compares = [unchanged(key, view.revisions.get(key, 0)) for key in specs]
+            ops = [Put(key, codec.encode(spec)) for key, spec in specs.items()]
+            try:
+                result = await self._store.txn(compares, ops)
+            except OutcomeUnknown:
+                held = await self._store.get(ops[-1].key)  # raises when the store is away
+                if held is None or held.value != ops[-1].value:
+                    raise
+                return held.mod_revision
+            if result.succeeded:
+                logger.info("labelled %s", ", ".join(view.machine_name(machine) for machine in meant))
+                return result.revision
+            await self._cache.wait_for(result.revision, CATCH_UP_S)
+        self._cache.list_soon()
+        raise Refused("cannot label these machines: they change all the time", hint="try again")
 
     async def brake(self, order: BrakeOrder) -> int:
         """Tell the brake and return the revision it stands at; the last word counts."""

@@ -13,13 +13,16 @@ from unit_master import limits
 from unit_master.phases import Phases, is_template
 from unit_master.view import ClusterView
 from unitfleet import keys, names
-from unitfleet.accept import read
+from unitfleet.accept import ignored, read
 from unitfleet.api import Change, Result
 from unitfleet.errors import InvalidUnit, NotFound, Refused
 from unitfleet.model import TargetState, Unit
 
 MAX_FILE = 512
 """Characters of a file's name that are said back."""
+
+MOST_TOLD = 5
+"""Faults of a text that an event tells."""
 
 
 class Conflict(Refused):
@@ -37,12 +40,16 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A record to write if the one that stands is still of `revision`, with its text if that is new."""
+    """A record to write if the one that stands is still of `revision`, with its text if that is new.
+
+    `notice` is what an event is to say of it, "" for nothing.
+    """
 
     unit: Unit
     revision: int
     text: str | None
     result: Result
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +111,7 @@ def decide(view: ClusterView, held: Standing, change: Change, moment: Moment) ->
         changed_at=moment.at,
     )
     result = Result(name=change.name, target=target, changed=True, warnings=warnings)
-    return Write(new, held.revision, change.text, result)
+    return Write(new, held.revision, change.text, result, _notice(change) if spec != unit.spec else "")
 
 
 def digest_of(text: str) -> str:
@@ -140,7 +147,7 @@ def _anew(
         changed_at=moment.at,
     )
     result = Result(name=name, target=target, changed=True, created=True, warnings=warnings)
-    return Write(unit, held.revision, change.text, result)
+    return Write(unit, held.revision, change.text, result, _notice(change))
 
 
 def _over_garbage(held: Standing, change: Change, moment: Moment) -> Write:
@@ -207,6 +214,15 @@ def _warnings(view: ClusterView, change: Change) -> tuple[str, ...]:
     except InvalidUnit:
         pass
     return read(change.name, text, filename=file or None).warnings
+
+
+def _notice(change: Change) -> str:
+    """Return what the cluster is to be told of a new text: what is ignored of it, as fleet did."""
+    found = ignored(change.name, change.text or "")
+    if not found:
+        return ""
+    more = f" (and {len(found) - MOST_TOLD} more)" if len(found) > MOST_TOLD else ""
+    return f"taken as fleet took it, and ignored: {'; '.join(found[:MOST_TOLD])}{more}"
 
 
 def _known_warnings(view: ClusterView, held: Standing) -> tuple[str, ...]:

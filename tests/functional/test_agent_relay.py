@@ -101,6 +101,8 @@ async def test_a_request_reaches_the_master_with_the_callers_own_token(tmp_path:
             async with asyncio.timeout(20), client.get("http://agent/v1/machines") as answer:
                 assert answer.status == 503
                 assert (await answer.json())["code"] == "unavailable"
+            async with asyncio.timeout(20), client.get("http://agent/v1-alpha/machines") as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (503, 503)
 
 
 async def test_a_viewer_is_a_viewer_through_an_agent_too(tmp_path: Path) -> None:
@@ -112,6 +114,8 @@ async def test_a_viewer_is_a_viewer_through_an_agent_too(tmp_path: Path) -> None
             for token, read, written in ((made["token"], 200, 403), ("nonsense", 401, 401)):
                 headers = {"Authorization": f"Bearer {token}"}
                 async with client.get("http://agent/v1/units", headers=headers) as answer:
+                    assert answer.status == read
+                async with client.get("http://agent/fleet/v1/machines", headers=headers) as answer:
                     assert answer.status == read
                 async with client.post("http://agent/v1/cluster/hold", headers=headers) as answer:
                     assert answer.status == written

@@ -83,6 +83,8 @@ def test_whatever_changes_something_or_shows_texts_or_output_needs_more_than_a_v
         "/v1/scenes/{name}",
         "/v1/tokens",
         "/v1/audit",
+        "/fleet/v1/units",
+        "/fleet/v1/units/{name}",
     }
     assert all(route.does for route in ROUTES if route.needs is not Role.VIEWER)
 
@@ -353,7 +355,7 @@ async def test_garbage_in_place_of_a_token_opens_nothing_and_hinders_none(api: A
 
 def test_the_documented_roles_are_those_of_the_routes() -> None:
     page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
-    told = dict(re.findall(r"^\| `((?:GET|POST|DELETE) [^`]+)` \| ([a-z, ]+) \|$", page, re.MULTILINE))
+    told = dict(re.findall(r"^\| `((?:GET|POST|PUT|PATCH|DELETE) [^`]+)` \| ([a-z, ]+) \|$", page, re.MULTILINE))
     assert told == {
         f"{route.method} {route.path}": ("none" if route.public else route.needs)
         + (", key" if route.keyed else ", own" if route.own else "")

@@ -43,6 +43,7 @@ KEPT = ("specs", "units", "tokens", "token-names", "secrets", "machine-spec", "w
 TAKES_AWAY = (
     "POST /v1/scenes/{name}/rm",
     "DELETE /v1/units/{name}",
+    "DELETE /fleet/v1/units/{name}",
     "POST /v1/machines/{machine}/{order}",
     "POST /v1/machines/{machine}/drain",
     "POST /v1/machines/{machine}/lost",
@@ -145,10 +146,10 @@ async def test_every_operation_answers_every_role_as_it_is_described(cluster: Se
         run.verify(cluster)
         assert await written(cluster) == before
         await asyncio.to_thread(run.ask, [*cases.values()], [operator, admin])
-        await asyncio.to_thread(run.ask, last[:2], [agent, operator, admin])
+        await asyncio.to_thread(run.ask, last[:3], [agent, operator, admin])
         for key, value in a_machine("ghost", id=GHOST, status=MachineStatus.LOST).pieces:
             await cluster.store.put(key, value)
-        await asyncio.to_thread(run.ask, last[2:], [agent, operator, admin])
+        await asyncio.to_thread(run.ask, last[3:], [agent, operator, admin])
     run.verify(cluster)
     assert all(daemon.runs for daemon in cluster.masters)
 

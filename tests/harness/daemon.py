@@ -55,6 +55,11 @@ class Daemon:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def code(self) -> int | None:
+        """What it ended with by itself, None while it runs."""
+        return self._process.poll() if self._process is not None else None
+
     def start(self) -> None:
         """Start the process, without waiting for its service."""
         assert self._process is None, f"{self.name} runs already"

@@ -46,6 +46,8 @@ def meanings(machine: str, token: str) -> Meant:
         },
         bodies={
             "/v1/units": lambda rng: {"changes": [_change(rng) for _ in range(rng.randint(1, 4))]},
+            "/fleet/v1/units/{name}": _fleet_unit,
+            "/fleet/v1/machines": lambda rng: [_metadata(rng, machine) for _ in range(rng.randint(0, 3))],
             "/v1/images/warm": _warm,
             "/v1/images/unwarm": _warm,
             "/v1/net/{name}": lambda rng: {
@@ -81,6 +83,31 @@ def _change(rng: random.Random) -> dict[str, Any]:
     if rng.random() < 0.2:
         fields["bandwidth"] = {"egress": rng.randint(0, 10**13), "reset": rng.random() < 0.2}
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def _fleet_unit(rng: random.Random) -> dict[str, Any]:
+    words = ("Service", "X-Fleet", "Unit", "", "\n[X-Fleet]")
+    options = [
+        {
+            "section": rng.choice(words),
+            "name": rng.choice(("ExecStart", "Global", "MachineMetadata", "Bogus", "MachineID", "", "a=b")),
+            "value": rng.choice(("/bin/sleep 1000", "true", "a=b c=d", "", "x\ny", "\ud800", "\0", "a \\\n b")),
+        }
+        for _ in range(rng.randint(0, 4))
+    ]
+    sleep = {"section": "Service", "name": "ExecStart", "value": "/bin/sleep 1000"}
+    fields: dict[str, Any] = {
+        "name": rng.choice(("", *NAMES)),
+        "desiredState": rng.choice((*TARGETS, "zzz")),
+        "options": rng.choice(([], options, [sleep], [sleep, *options])),
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _metadata(rng: random.Random, machine: str) -> dict[str, Any]:
+    value = rng.choice(("x", {"value": "x"}, "", "\0", "é" * 300, 7))
+    path = f"/{rng.choice((machine, 'm1', 'nobody'))}/metadata/{rng.choice(('made', 'a/b', '', 'é'))}"
+    return {"op": rng.choice(("add", "remove", "replace", "zap")), "path": path, "value": value}
 
 
 def _warm(rng: random.Random) -> dict[str, Any]:

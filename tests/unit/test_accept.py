@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from unitfleet import accept, names
+from unitfleet import accept, names, requirements
 from unitfleet.errors import InvalidName, InvalidUnit
 from unitfleet.model import OnLoss, Requirements
 from unitfleet.spec import UnitSpec
@@ -361,3 +361,44 @@ def test_a_slip_in_the_key_that_says_what_to_run_is_named_where_nothing_else_doe
     assert "ExecStrat= in line 2 is unknown: did you mean ExecStart=?" in said
     (plain,) = refusal("[Service]\nExecStartPre=/bin/ad\n")
     assert "say what to run: ExecStart=" in plain
+
+
+# What came from a client of fleet's
+
+AS_FLEET = f"{accept.AS_FLEET}\n{SERVICE}[X-Fleet]\n"
+
+
+def test_a_text_from_fleets_own_client_is_taken_with_what_fleet_ignored() -> None:
+    text = AS_FLEET + "Bogus=1\nMachineMetadata=a=b c=d\nMachineMetadata=zone=a\nDisk=1G\n"
+    found = accept.read("web.service", text)
+    assert found.requirements.metadata == (("zone", ("a",)),)
+    ignored = accept.ignored("web.service", text)
+    assert [line.split(" ")[0] for line in ignored] == [f"web.service:{n}:" for n in (5, 6, 8)]
+    assert set(ignored) <= set(found.warnings) and "unknown key 'Bogus'" in ignored[0]
+    assert len(refusal(text.replace(accept.AS_FLEET, "# any other comment"))) == 3
+
+
+def test_a_pin_to_no_machine_stays_one_where_fleets_reading_counts() -> None:
+    assert accept.read("web.service", f"{AS_FLEET}MachineID=\n").requirements.machine_id == requirements.NO_MACHINE
+    with pytest.raises(InvalidName):
+        names.validate_machine_id(requirements.NO_MACHINE)
+
+
+def test_nothing_is_ignored_of_a_text_without_that_line_or_without_fault() -> None:
+    assert accept.ignored("web.service", SERVICE) == accept.ignored("web.service", AS_FLEET) == ()
+    with pytest.raises(InvalidUnit):
+        accept.read("web.service", f"{SERVICE}[X-Fleet]\n{accept.AS_FLEET}\nBogus=1\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{AS_FLEET}Singleton=strict\nGlobal=true\n",
+        f"{AS_FLEET}Conflicts={'x' * 600}\n",
+        f"{accept.AS_FLEET}\n[Service]\n",
+        f"{accept.AS_FLEET}\n{CONTAINER}Bogus=1\n",
+    ],
+    ids=["a promise that can't be kept", "a pattern without bound", "nothing to run", "another section's key"],
+)
+def test_what_no_reading_can_carry_is_refused_of_such_a_text_too(text: str) -> None:
+    assert refusal(text)

@@ -108,6 +108,14 @@ def table_options(function: F) -> F:
     return output_option()(fields(legend(function)))
 
 
+def list_options(function: F) -> F:
+    """What `table_options` are, and fleetctl's form of a list, for the lists that fleetctl has."""
+    fields = click.option("--fields", metavar="A,B", default="", help="Show these columns, in this order.")
+    legend = click.option("--no-legend", is_flag=True, help="Leave out the line of titles.")
+    full = click.option("-l", "--full", is_flag=True, help="With -o fleet: don't cut ids and hashes.")
+    return output_option(*FORMATS, "fleet")(fields(legend(full(function))))
+
+
 def wait_options(function: F) -> F:
     """`--timeout` and `--no-block` of the verbs that wait."""
     timeout = click.option(

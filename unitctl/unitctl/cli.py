@@ -112,6 +112,7 @@ CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_w
 )
 @click.option("-q", "--quiet", is_flag=True, help="Don't tell how a command comes along; errors are told.")
 @click.option("--no-color", is_flag=True, help="Don't colour the output (NO_COLOR).")
+@click.version_option(package_name="unitfleet", prog_name="unitctl", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, context: str | None, endpoint: str | None, quiet: bool, no_color: bool) -> None:
     """Run unit files on a fleet of hosts as if it were one machine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -15,6 +15,7 @@ from unitctl.context import Invocation, find
 from unitctl.failures import Conflict, Denied, Failure, Unreachable
 from unitctl.render import escape, warn
 from unitctl.transport import ANSWER_S, FOREIGN, TOO_MANY, Answer, Transport, error_of
+from unitfleet import fleetapi
 from unitfleet.accessapi import AuditTrail, SecretOrder, SecretSet, SecretView, TokenMade, TokenOrder, TokenView
 from unitfleet.api import (
     Change,
@@ -42,6 +43,7 @@ from unitfleet.joinapi import JoinTokenMade, JoinTokenView, JoinTokenWish
 from unitfleet.model import Happening, Role
 
 T = TypeVar("T")
+P = TypeVar("P", fleetapi.UnitPage, fleetapi.StatePage, fleetapi.MachinePage)
 
 # Above this, a query goes without its list of names: servers bound the request line at 8 KiB.
 LONGEST_QUERY = 4000
@@ -113,6 +115,18 @@ class Api:
     def unit(self, name: str) -> UnitFile:
         """A unit and the text it was submitted with; raises NotFound."""
         return self._call("GET", f"/v1/units/{quote(name, safe='')}", UnitFile)
+
+    def fleet_units(self) -> list[fleetapi.Unit]:
+        """Every unit, with its text, as fleet's API tells it."""
+        return [unit for page in self._pages("units", fleetapi.UnitPage) for unit in page.units]
+
+    def fleet_states(self) -> list[fleetapi.State]:
+        """What machines report of units, as fleet's API tells it."""
+        return [state for page in self._pages("state", fleetapi.StatePage) for state in page.states]
+
+    def fleet_machines(self) -> list[fleetapi.Machine]:
+        """The machines that are there, as fleet's API tells it."""
+        return [machine for page in self._pages("machines", fleetapi.MachinePage) for machine in page.machines]
 
     def machines(self) -> tuple[int, tuple[MachineView, ...]]:
         """Every machine that was ever seen, and the revision of the answer."""
@@ -254,6 +268,15 @@ class Api:
         listed = self._decode(answer, answer.body, Listed)
         return listed.rev, self._decode(answer, bytes(listed.items), kind)
 
+    def _pages(self, resource: str, kind: type[P]) -> Iterator[P]:
+        token = ""
+        while True:
+            answer = self._get(f"{fleetapi.PREFIX}/{resource}", {"nextPageToken": token} if token else {})
+            page = self._decode(answer, answer.body, kind)
+            yield page
+            if not (token := page.next_page_token):
+                return
+
     def _get(self, path: str, query: dict[str, str]) -> Answer:
         answer = self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
         if not 200 <= answer.status < 300:
@@ -339,6 +362,8 @@ def failure(body: ErrorBody, status: int = 0) -> UnitfleetError:
     match status:
         case 401 | 403:
             return Denied(body.message, hint=_TOKEN_HINT)
+        case 404 if body.code != FOREIGN:
+            return NotFound(body.message, hint=hint)
         case 409 | 412:
             return Conflict(body.message, hint=hint)
         case 421 | 429:

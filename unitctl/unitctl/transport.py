@@ -14,6 +14,7 @@ from unitctl.context import Context, Endpoint, Trust
 from unitctl.failures import Unreachable
 from unitfleet.api import ErrorBody
 from unitfleet.errors import OutcomeUnknown
+from unitfleet.fleetapi import Error
 
 CONNECT_S = 3.0
 ANSWER_S = 15.0
@@ -175,8 +176,10 @@ def _seconds(text: str) -> float:
 
 
 def error_of(answer: Answer) -> ErrorBody:
-    """Read the error in an answer; one that Unitfleet did not write is named as such."""
+    """Read the error in an answer, in our form or fleet's; one that Unitfleet did not write is named as such."""
     try:
+        if answer.body.startswith(b'{"error":'):
+            return ErrorBody(code="", message=msgspec.json.decode(answer.body, type=Error).error.message)
         return msgspec.json.decode(answer.body, type=ErrorBody)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return ErrorBody(

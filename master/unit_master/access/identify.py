@@ -5,6 +5,8 @@ A later way, such as a client's certificate, is one more function in the chain.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from collections.abc import Callable, Sequence
 
@@ -14,6 +16,7 @@ from unit_master.access import tokens
 from unit_master.access.callers import NO_TOKEN, UNIX, UNKNOWN_TOKEN, Caller, Denied
 from unit_master.cache import Cache
 from unitfleet.api import AGENT_HEADER
+from unitfleet.fleetapi import is_fleets
 from unitfleet.model import Role
 
 Way = Callable[[web.Request], Caller | Denied | None]
@@ -79,7 +82,7 @@ def by_token(cache: Cache, now: Callable[[], float]) -> Way:
     """Know the holder of a token in the store, as this master's view of it is at this moment."""
 
     def way(request: web.Request) -> Caller | Denied | None:
-        scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, text = _given(request).decode("utf-8", "surrogateescape").partition(" ")
         token = tokens.find(cache.view, text) if scheme == "Bearer" else None
         if token is None:
             return None
@@ -106,7 +109,18 @@ def pattern(request: web.Request) -> str:
 
 
 def _given(request: web.Request) -> bytes:
-    return request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+    """Return what the caller shows. On fleet's paths a password is taken for a token: its clients have no other.
+
+    A browser that keeps a password can do no harm there: no route takes what a page may send by itself.
+    """
+    given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+    scheme, _, coded = given.partition(b" ")
+    if scheme != b"Basic" or not is_fleets(request.path):
+        return given
+    try:
+        return b"Bearer " + base64.b64decode(coded, validate=True).partition(b":")[2]
+    except binascii.Error:
+        return given
 
 
 def _header(secret: str) -> bytes:

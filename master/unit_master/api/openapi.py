@@ -11,6 +11,7 @@ import msgspec
 from unit_master.answers import STATUS
 from unit_master.api.routes import ROUTES, Route
 from unitfleet.api import ErrorBody
+from unitfleet.fleetapi import Error
 
 _REFERENCE = "#/components/schemas/{name}"
 _RETRY_AFTER = {"description": "in how many seconds to ask again", "schema": {"type": "integer", "minimum": 1}}
@@ -25,7 +26,10 @@ _KNOWN = frozenset({401, 403, 404, 409, 421, 429})
 
 def describe() -> dict[str, Any]:
     """Return the description (OpenAPI 3.1)."""
-    types = {kind for route in ROUTES for kind in (route.gives, route.takes) if kind is not None} | {ErrorBody}
+    types = {kind for route in ROUTES for kind in (route.gives, route.takes) if kind is not None} | {
+        ErrorBody,
+        Error,
+    }
     ordered = sorted(types, key=lambda kind: kind.__name__)
     schemas, components = msgspec.json.schema_components(ordered, ref_template=_REFERENCE)
     by_type = dict(zip(ordered, schemas, strict=True))
@@ -38,7 +42,11 @@ def describe() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": components,
-            "responses": {_name(status): _error(status, by_type[ErrorBody]) for status in set(STATUS.values())},
+            "responses": {
+                _name(status, fleets=fleets): _error(status, by_type[Error if fleets else ErrorBody])
+                for status in set(STATUS.values())
+                for fleets in (False, True)
+            },
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}],
@@ -68,29 +76,36 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
         {"name": each.name, "in": "query", "description": each.does, "schema": each.form} for each in route.query
     ]
     operation: dict[str, Any] = {
-        "operationId": f"{route.handler.__module__.rpartition('.')[2]}_{route.handler.__name__}",
+        "operationId": f"{'fleet_' * route.fleets}{route.handler.__module__.rpartition('.')[2]}_"
+        + route.handler.__name__,
         "summary": (route.handler.__doc__ or "").splitlines()[0],
         "parameters": parameters,
         "responses": {
-            str(route.status): {
-                "description": "done",
-                "content": {
-                    media: {"schema": _given(media, _answer(route, schemas[route.gives]))}
-                    for media in _media(route)
-                },
-            },
+            **{str(status): _done(route, schemas) for status in (route.status, *route.also)},
             **{
-                str(status): {"$ref": f"#/components/responses/{_name(status)}"}
+                str(status): {"$ref": f"#/components/responses/{_name(status, fleets=route.fleets)}"}
                 for status in sorted(statuses(route))
             },
         },
     }
     if route.takes is not None:
         media = "application/x-ndjson" if route.lines else "application/json"
-        operation["requestBody"] = {"required": True, "content": {media: {"schema": schemas[route.takes]}}}
+        taken = schemas[route.takes]
+        body = {"type": "array", "items": taken} if route.takes_many else taken
+        operation["requestBody"] = {"required": True, "content": {media: {"schema": body}}}
     if route.public:
         operation["security"] = []
     return operation
+
+
+def _done(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, Any]:
+    if route.gives is None:
+        return {"description": "done"}
+    schema = _answer(route, schemas[route.gives])
+    return {
+        "description": "done",
+        "content": {media: {"schema": _given(media, schema)} for media in _media(route)},
+    }
 
 
 def _media(route: Route) -> tuple[str, ...]:
@@ -106,8 +121,8 @@ def _given(media: str, answer: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": ["data"], "properties": {"id": {"type": "string"}, "data": data}}
 
 
-def _name(status: int) -> str:
-    return f"Error{status}"
+def _name(status: int, *, fleets: bool) -> str:
+    return f"{'Fleet' * fleets}Error{status}"
 
 
 def _error(status: int, schema: dict[str, Any]) -> dict[str, Any]:

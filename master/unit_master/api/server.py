@@ -13,8 +13,9 @@ from unit_master.api.admission import Door
 from unit_master.api.auditing import audited
 from unit_master.api.backend import BACKEND, ApiError, Backend, answer, refusal, refused
 from unit_master.api.bodies import MAX_UNITS_BODY, bound
+from unit_master.api.fleet.refusals import add_fallbacks, as_fleet_says
 from unit_master.api.openapi import describe
-from unit_master.api.routes import ROUTES
+from unit_master.api.routes import ALIASES, ROUTES
 from unitfleet.api import ErrorBody
 from unitfleet.errors import UnitfleetError
 
@@ -34,6 +35,7 @@ def make_app(backend: Backend, door: Door) -> web.Application:
     app = web.Application(
         middlewares=[
             _note_staleness,
+            as_fleet_says,
             _answer_errors,
             door.admit,
             certified.held,
@@ -46,6 +48,10 @@ def make_app(backend: Backend, door: Door) -> web.Application:
     app[BACKEND] = backend
     for route in ROUTES:
         app.router.add_route(route.method, route.path, route.handler)
+    for route, path in ALIASES:
+        app.router.add_route(route.method, path, route.handler)
+    of_fleet = [(route.method, route.path) for route, _ in ALIASES]
+    add_fallbacks(app.router, [*of_fleet, *((route.method, path) for route, path in ALIASES)])
     app.router.add_get(_OPENAPI, openapi, allow_head=False)
     app.on_shutdown.append(_end_streams)
     return app

@@ -6,8 +6,9 @@ import sys
 
 import click
 
+from unitctl import fleetctl
 from unitctl.amounts import SHARES, core_shares, rate, shares, small
-from unitctl.arguments import table_options
+from unitctl.arguments import list_options
 from unitctl.client import connect
 from unitctl.context import Invocation
 from unitctl.render import Column, Style, age, short, show
@@ -15,9 +16,9 @@ from unitfleet.api import MachineView
 
 
 @click.command(short_help="List machines: address, status, metadata, units.")
-@table_options
+@list_options
 @click.pass_obj
-def command(invocation: Invocation, output: str, fields: str, no_legend: bool) -> None:
+def command(invocation: Invocation, output: str, fields: str, no_legend: bool, full: bool) -> None:
     """List machines: address, status, metadata and how many units; those lost too, until `machines rm`.
 
     STATUS is ready, warming (new, and lacks images that it is to hold: no new containers), suspect (its sign of
@@ -30,7 +31,12 @@ def command(invocation: Invocation, output: str, fields: str, no_legend: bool) -
     \b
       unitctl list-machines -o wide
     """
-    rev, machines = connect(invocation).machines()
+    fleetctl.verify(output, full=full)
+    api = connect(invocation)
+    if output == fleetctl.FORMAT:
+        fleetctl.list_machines(api, fleetctl.Looks(fields, full, not no_legend))
+        return
+    rev, machines = api.machines()
     rows = sorted(machines, key=lambda view: (view.name, view.id))
     show(
         output,

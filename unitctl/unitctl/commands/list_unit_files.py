@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from unitctl.arguments import matching, some_units_argument, table_options
+from unitctl import fleetctl
+from unitctl.arguments import list_options, matching, some_units_argument
 from unitctl.client import connect
 from unitctl.context import Invocation
 from unitctl.phrases import place
@@ -16,16 +17,23 @@ from unitfleet.api import UnitView
 
 @click.command(short_help="List registered unit files: hash, target, state; templates too.")
 @some_units_argument
-@table_options
+@list_options
 @click.pass_obj
-def command(invocation: Invocation, units: tuple[str, ...], output: str, fields: str, no_legend: bool) -> None:
+def command(
+    invocation: Invocation, units: tuple[str, ...], output: str, fields: str, no_legend: bool, full: bool
+) -> None:
     """List registered unit files: the hash of the text, what is wanted and what is; templates too.
 
     \b
       unitctl list-unit-files
       unitctl list-unit-files --fields unit,hash
     """
-    listed = connect(invocation).units()
+    fleetctl.verify(output, full=full)
+    api = connect(invocation)
+    if output == fleetctl.FORMAT:
+        fleetctl.list_unit_files(api, units, fleetctl.Looks(fields, full, not no_legend))
+        return
+    listed = api.units()
     views = matching(listed.items, units)
     show(
         output,

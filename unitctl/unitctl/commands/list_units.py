@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import click
 
-from unitctl.arguments import matching, some_units_argument, table_options
+from unitctl import fleetctl
+from unitctl.arguments import list_options, matching, some_units_argument
 from unitctl.client import connect
 from unitctl.context import Invocation
 from unitctl.phrases import addresses, copy_state
@@ -26,9 +27,11 @@ class Row:
 
 @click.command(short_help="List units: where they are, their state, address and ports.")
 @some_units_argument
-@table_options
+@list_options
 @click.pass_obj
-def command(invocation: Invocation, units: tuple[str, ...], output: str, fields: str, no_legend: bool) -> None:
+def command(
+    invocation: Invocation, units: tuple[str, ...], output: str, fields: str, no_legend: bool, full: bool
+) -> None:
     """List units: where each copy is, its state, address and ports; what no machine takes, with the reason.
 
     UNIT is a name, range or glob; without one all are listed. Templates stand in list-unit-files.
@@ -38,7 +41,12 @@ def command(invocation: Invocation, units: tuple[str, ...], output: str, fields:
       unitctl list-units -o wide
       unitctl list-units --fields unit,address --no-legend
     """
-    listed = connect(invocation).units()
+    fleetctl.verify(output, full=full)
+    api = connect(invocation)
+    if output == fleetctl.FORMAT:
+        fleetctl.list_units(api, units, fleetctl.Looks(fields, full, not no_legend))
+        return
+    listed = api.units()
     views = [view for view in matching(listed.items, units) if not view.is_template]
     show(
         output,
