@@ -44,7 +44,7 @@ class Problems:
 
     def error(self, line: int, message: str, hint: str = "", *, final: bool = False) -> None:
         """Add one that refuses the unit."""
-        self.found.append(Problem(line, Severity.ERROR, message, hint, final))
+        self.found.append(Problem(line, Severity.ERROR, message, hint, final=final))
 
     def warn(self, line: int, message: str, hint: str = "") -> None:
         """Add one that is only said."""
