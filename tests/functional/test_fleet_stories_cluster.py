@@ -21,7 +21,7 @@ from harness.eventually import eventually
 from harness.fleetctl import Fleetctl
 from harness.unit_processes import Running
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.story]
 
 SOON_S = 15.0
 FAILOVER_S = 2 * 8.0
