@@ -77,7 +77,7 @@ class Changer:
         self._now = now
         self._rng = rng
         self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
-        self._writer = f"api-{rng.getrandbits(48):012x}"
+        self._writer = ""  # of events, once there is one
         self._told = itertools.count(1)
 
     async def carry_out(self, changes: Sequence[Change]) -> Changed:
@@ -123,6 +123,7 @@ class Changer:
     def _event(self, unit: str, message: str) -> Put:
         """Return the event that tells of what was ignored; it is written with the unit, or not at all."""
         now = self._now()
+        self._writer = self._writer or f"api-{self._rng.getrandbits(48):012x}"
         told = Happening(at=now, kind="ignored", writer=self._writer, unit=unit, message=message)
         return Put(keys.event(int(now // 3600), self._writer, next(self._told)), codec.encode(told))
 

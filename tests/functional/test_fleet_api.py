@@ -404,6 +404,16 @@ async def test_a_token_is_taken_as_a_password_here_and_nowhere_else(api: Api) ->
         assert (await ask(api, "GET", "units", Authorization=odd))[0] == 401
 
 
+async def test_a_change_is_in_the_audit_log_with_its_outcome(api: Api) -> None:
+    await put(api, options=SLEEP)
+    await put(api, state="zzz")
+    told = [json.loads(line) for line in (api.trail.folder / "audit.jsonl").read_text().splitlines()]
+    assert {line["action"] for line in told} == {"set a.service"}
+    assert [(line["route"], line.get("status", 0)) for line in told] == [
+        ("/fleet/v1/units/{name}", status) for status in (0, 201, 0, 400)
+    ]
+
+
 async def test_without_a_store_every_call_is_answered_unavailable() -> None:
     async with an_api(synced=False) as api:
         units_module_catch_up = "unit_master.api.fleet.units.CATCH_UP_S"

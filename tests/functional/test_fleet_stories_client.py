@@ -2,7 +2,7 @@
 
 Of the 43 these have no story under their name: KnownHostsVerification, TunnelScheduleBatchUnits and UnitSSHActions
 ask for ssh, InstallUnit for systemd; DetectMachineId: a clone gets an id of its own (tests/unit/test_machine.py);
-ReconfigureServer: no daemon of ours reads its settings anew; ClientVersionHelpOutput: the help names no version.
+ClientVersionHelpOutput: the help names no version.
 """
 
 from __future__ import annotations

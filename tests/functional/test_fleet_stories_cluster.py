@@ -21,7 +21,7 @@ from harness.eventually import eventually
 from harness.fleetctl import Fleetctl
 from harness.unit_processes import Running
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.story]
 
 SOON_S = 15.0
 FAILOVER_S = 2 * 8.0
@@ -135,6 +135,24 @@ async def test_node_shutdown(cluster: Cluster, fleetctl: Fleetctl) -> None:
         return id not in machines and id not in found
 
     await cluster.wait_until(has_left, SOON_S, "the machine is listed no more")
+
+
+async def test_reconfigure_server(cluster: Cluster, fleetctl: Fleetctl) -> None:
+    """fleet read its settings anew on SIGHUP; ours are read at the start, and the signal does no harm."""
+    before = await apart(cluster)
+    daemons = (cluster.masters[0], cluster.machine("m1").agent)
+    pids = [daemon.pid for daemon in daemons]
+    for daemon in daemons:
+        os.kill(daemon.pid, signal.SIGHUP)
+    for daemon in daemons:
+
+        async def went_on(daemon: Daemon = daemon) -> bool:
+            return "went on after SIGHUP" in daemon.tail()
+
+        await eventually(went_on, within_s=SOON_S, what=daemon.tail)
+    assert [daemon.pid for daemon in daemons if daemon.runs] == pids
+    assert set(await asyncio.to_thread(fleetctl.list_units)) == set(UNITS)
+    assert moved(before, await copies(cluster)) == []
 
 
 async def ends_well(daemon: Daemon) -> bool:
