@@ -27,7 +27,7 @@ from unit_master.explain import explain
 from unit_master.reconcile import plan_units
 from unit_master.scene import Host, Scene, scene_of
 from unitfleet import codec, keys
-from unitfleet.model import Capacity, CopyPhase, Happening, OnLoss, Requirements, Stay, Wanted
+from unitfleet.model import Capacity, CopyPhase, Happening, OnLoss, Requirements, Stay, TargetState, Wanted
 from unitfleet.store import Put
 
 SMALL = Capacity(cpu=2, memory=4 * GIB, disk=10 * GIB)
@@ -207,6 +207,12 @@ def test_a_unit_that_was_stopped_and_started_since_is_not_said_to_be_evicted() -
     view = a_view(a_machine("m1"), WEB, after_it_was_evicted())
     [placed] = plan_units(view, 0.0)
     assert isinstance(placed, Place) and "evicted" not in placed.reason
+
+
+def test_a_unit_that_is_not_to_run_evicts_nobody() -> None:
+    loaded = a_unit("db.service", "CPU=3\nPriority=100", target=TargetState.LOADED)
+    view = a_view(a_machine("m1"), WEB, a_placement(WEB, "m1"), a_state(WEB, "m1"), loaded)
+    assert [type(action) for action in plan_units(view, 0.0)] == [Pend]
 
 
 def test_what_has_finished_is_not_evicted_for_it_would_run_again() -> None:
