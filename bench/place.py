@@ -24,6 +24,7 @@ from harness.api import an_api
 from harness.builders import GIB, MIB, Built, a_host, a_listing, a_machine, a_placement, a_state, a_unit, needs
 from unit_master.actions import Place, UnitAction
 from unit_master.agenda import Agenda
+from unit_master.collection import spare_what_was_read
 from unit_master.ranking import choose
 from unit_master.reconcile import plan_units
 from unit_master.scene import Scene
@@ -74,6 +75,7 @@ class Passes:
         say(f"{machines:,} machines, {units:,} units")
         view = cluster(machines, units)
         gc.collect()
+        spare_what_was_read()
         agenda = Agenda()
         agenda.note(None)
         placed, self.cold_s = timed(lambda: turns(agenda, view))
@@ -81,6 +83,7 @@ class Passes:
         assert len(places) == units, f"{len(places)} of {units} units were placed"
         carry_out(view, places)
         gc.collect()
+        spare_what_was_read()
         agenda = Agenda()
         agenda.note(None)
         nothing, self.whole_s = timed(lambda: turns(agenda, view))
@@ -183,6 +186,7 @@ def groups(bench: Bench) -> None:
             a_host(f"m{number:05}", capacity=Capacity(cpu=64, memory=256 * GIB)) for number in range(machines)
         ]
         scene = Scene({host.id: host for host in hosts})
+        spare_what_was_read()
         took = 0.0
         for group in range(units // size):
             wish = needs(cpu=(0.05, 0.1, 0.15)[group % 3], memory=(64, 128, 192)[group // 3 % 3] * MIB)
@@ -201,7 +205,10 @@ async def listing(bench: Bench) -> None:
     for number in range(units):
         unit, machine = a_unit(name(number), wishes(number // GROUP)), f"m{number // 10:05}"
         built += [unit, a_placement(unit, machine), a_state(unit, machine)]
-    async with an_api(token=None, built=built) as api:
+    async with an_api(token=None) as api:
+        api.store.timeout_s = 60.0  # of a store that does nothing else meanwhile
+        await api.put(*built)
+        spare_what_was_read()
         environment = {**os.environ, "UNITCTL_ENDPOINT": str(api.client.make_url("/"))}
         took = []
         for run in range(bench.runs + 1):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from unit_master.actions import Evict, Gone, Pend, Place, UnitAction
+from unit_master.order import in_order
 from unit_master.reconcile import plan_units
 from unit_master.scene import Scene, scene_of
 from unit_master.view import ClusterView, Entry
@@ -58,8 +59,9 @@ def foresee(view: ClusterView, machine: str, spec: MachineSpec, now: float) -> F
     present, future = scene_of(view), scene_of(after)
     there = view.on_machine.get(machine, set())
     names = there | _followers(present, there) | view.pending.keys() | present.everywhere
-    before = {_gist(view, action) for action in plan_units(view, now, names, present)}
-    told = [_gist(after, action) for action in plan_units(after, now, names, future)]
+    ordered = in_order(view, names)
+    before = {_gist(view, action) for action in plan_units(view, now, ordered, present)}
+    told = [_gist(after, action) for action in plan_units(after, now, ordered, future)]
     moves = tuple(move for move in told if move is not None and move not in before)
     return Foreseen(
         rev=view.revision,

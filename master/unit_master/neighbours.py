@@ -7,7 +7,7 @@ hosts at once. Patterns are looked up by what they begin with, up to their first
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 
 from unit_master.patterns import names_any
 from unitfleet.model import Requirements
@@ -23,6 +23,9 @@ class Neighbours:
 
     def __init__(self, seats: Mapping[str, Set[str]]) -> None:
         self._seats = seats
+        self._by_stem: dict[
+            str, set[str]
+        ] = {}  # what stands before the first @ of a name → names that are counted
         self._asked = _Patterns()  # those that were asked for once
         self._named: dict[str, Counts] = {}  # such a pattern → units that it names
         self._saying = _Patterns()  # those of Conflicts= of units that are counted
@@ -34,10 +37,17 @@ class Neighbours:
 
     def add(self, unit: Requirements, machine: str) -> None:
         """Count a unit on a host."""
+        if self._by_stem is not None:
+            self._by_stem.setdefault(_stem(unit.unit), set()).add(unit.unit)
         self._count(unit, machine, +1)
 
     def remove(self, unit: Requirements, machine: str) -> None:
         """Count it there no more."""
+        if self._by_stem is not None and not self._seats.get(unit.unit):
+            held = self._by_stem[_stem(unit.unit)]
+            held.discard(unit.unit)
+            if not held:
+                del self._by_stem[_stem(unit.unit)]
         self._count(unit, machine, -1)
 
     def named(self, pattern: str) -> Counts:
@@ -46,19 +56,26 @@ class Neighbours:
         if counts is None:
             counts = self._named[pattern] = {}
             self._asked.add(pattern)
-            start = _beginning(pattern)
-            for unit, machines in self._seats.items():
-                if unit.startswith(start) and names_any((pattern,), unit):
-                    for machine in machines:
+            stem, at, _ = _beginning(pattern).partition("@")
+            for unit in self._of(stem) if at else self._seats:
+                if names_any((pattern,), unit):
+                    for machine in self._seats[unit]:
                         counts[machine] = counts.get(machine, 0) + 1
         return counts
 
-    def wary_of(self, unit: Requirements) -> Iterator[str]:
-        """Return the hosts with a unit whose Conflicts= name this one, but for those that it names itself."""
+    def shunned_by(self, unit: Requirements) -> list[str]:
+        """Return the hosts that are none for this unit by its name, and not by what it asks for.
+
+        On them a unit's Conflicts= name it (but none that it names itself), or one has its container's name.
+        """
+        found: list[str] = []
         for pattern in self._saying.naming(unit.unit):
-            yield from self._warding.get(pattern, ())
+            found += self._warding.get(pattern, ())
             if pattern not in unit.conflicts:
-                yield from self._selfish.get(pattern, ())
+                found += self._selfish.get(pattern, ())
+        if unit.container_name:
+            found += self._called.get(unit.container_name, ())
+        return found
 
     def is_replaced(self, unit: str) -> bool:
         """Say whether any unit names it in Replaces=."""
@@ -75,9 +92,13 @@ class Neighbours:
                 return True
         return False
 
-    def called(self, container_name: str) -> Iterable[str]:
-        """Return the hosts on which a unit has this container name."""
-        return self._called.get(container_name, ())
+    def _of(self, stem: str) -> Iterable[str]:
+        """Return the units whose names have this before the first `@`."""
+        if self._by_stem is None:
+            self._by_stem = {}
+            for unit in self._seats:
+                self._by_stem.setdefault(_stem(unit), set()).add(unit)
+        return self._by_stem.get(stem, ())
 
     def _count(self, unit: Requirements, machine: str, by: int) -> None:
         for pattern in self._asked.naming(unit.unit):
@@ -109,6 +130,8 @@ class _Patterns:
 
     def naming(self, unit: str) -> list[str]:
         found: list[str] = []
+        if not self._lengths:
+            return found
         for length in self._lengths:
             if length > len(unit):
                 break
@@ -116,6 +139,10 @@ class _Patterns:
                 if names_any((pattern,), unit):
                     found.append(pattern)
         return found
+
+
+def _stem(unit: str) -> str:
+    return unit.partition("@")[0]
 
 
 def _beginning(pattern: str) -> str:

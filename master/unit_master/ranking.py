@@ -10,35 +10,44 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
+from itertools import compress
 
 import msgspec
 
+from unit_master.columns import Columns
 from unit_master.neighbours import Counts
 from unit_master.rules import is_pinned_to, unmet_wishes
 from unit_master.scene import Host, Scene, cpu_weight, group_of, memory_weight, millis
 from unit_master.scheduler import Placed, Refused, Score, fits, place, reason_of, scores_of
-from unit_master.suitable import Row, Suitable
+from unit_master.suitable import Suitable
 from unitfleet.model import MachineStatus, Requirements
 
 MOST_JUDGED = 100_000
 """Hosts in all rankings together: those that were not asked for longest are dropped."""
 
-Entry = tuple[int, float, int, bool, str]
-"""A score but for the siblings: wishes that are not met, share, units, whether it pulls, machine."""
+_NONE: frozenset[int] = frozenset()
+
+Entry = tuple[int, float, int, bool, int]
+"""A score but for the siblings: wishes that are not met, share, units, whether it pulls, the host's number."""
 
 
 class Ranking:
     """The hosts that take a unit of this class, the best first; by their value of its Spread= key."""
 
-    def __init__(self, unit: Requirements, image: str, scene: Scene, suitable: Suitable) -> None:
+    def __init__(self, unit: Requirements, image: str, scene: Scene, columns: Columns, suitable: Suitable) -> None:
         self._like = msgspec.structs.replace(unit, unit="")
         self._image = image
         self._spread = unit.spread if group_of(unit.unit) else ""
         self._scene = scene
+        self._columns = columns
         self._suitable = suitable
         self._named = [scene.neighbours.named(pattern) for pattern in unit.conflicts]
         self._avoided = [scene.neighbours.named(pattern) for pattern in unit.avoid]
+        self._lacking = self._wishes_not_met()
+        self._cpu, self._memory = millis(unit.cpu), unit.memory
+        self._cpu_load, self._memory_load = cpu_weight(unit), memory_weight(unit)
+        self._looks_at_hosts = bool(unit.host_ports or unit.disk or unit.egress or unit.ingress)
         self.refused: Refused | None = None
         self._build()
 
@@ -47,26 +56,43 @@ class Ranking:
         self._seen = len(self._scene.touched)
         self.heaps: dict[str, list[Entry]] = {}
         self.sizes: dict[str, int] = {}
-        found = self._judged(self._suitable.rows.values())
+        found = self._judged()
         self._entries = {entry[-1]: entry for entry in found}
         if self._spread:
             for entry in found:
-                self.heaps.setdefault(self.zone(self._scene.hosts[entry[-1]]), []).append(entry)
+                self.heaps.setdefault(self._zone(entry[-1]), []).append(entry)
         elif found:
             self.heaps[""] = found
         for zone, heap in self.heaps.items():
             heapq.heapify(heap)
             self.sizes[zone] = len(heap)
 
+    def _wishes_not_met(self) -> list[int]:
+        """Return by number how many wishes for metadata (Prefer=) are not met; nothing when there are none."""
+        wishes = self._like.prefer
+        return [
+            sum(host.metadata.get(key) not in values for key, values in wishes)
+            for host in (self._columns.hosts if wishes else ())
+        ]
+
+    def _has_to_look(self) -> bool:
+        """Whether columns do not tell all that the hosts are judged by."""
+        return self._looks_at_hosts or bool(
+            self._scene.rated or self._suitable.unmeasured or (self._avoided and any(self._avoided))
+        )
+
     def __len__(self) -> int:
         return len(self._entries)
 
     def __contains__(self, machine: str) -> bool:
-        return machine in self._entries
+        return self._columns.number.get(machine) in self._entries
 
-    def zone(self, host: Host) -> str:
-        """Return the host's value of the Spread= key, "" where nothing is spread."""
-        return host.metadata.get(self._spread, "") if self._spread else ""
+    def zone(self, machine: str) -> str:
+        """Return a host's value of the Spread= key, "" where nothing is spread."""
+        return self._scene.hosts[machine].metadata.get(self._spread, "") if self._spread else ""
+
+    def _zone(self, number: int) -> str:
+        return self._columns.hosts[number].metadata.get(self._spread, "") if self._spread else ""
 
     def keep_up(self) -> None:
         """Judge the hosts anew that the scene has touched since the last time."""
@@ -76,26 +102,25 @@ class Ranking:
             return
         self.refused = None
         machines = touched[self._seen :] if len(touched) - self._seen < 2 else set(touched[self._seen :])
-        if len(machines) * 4 > len(self._suitable.rows) > 8:
+        if len(machines) * 4 > len(self._columns.hosts) > 8:
             self._build()  # costs less
             return
         self._seen = len(touched)
         for machine in machines:
-            self._renew(machine)
+            self._renew(self._columns.number[machine])
 
-    def _renew(self, machine: str) -> None:
-        old = self._entries.pop(machine, None)
-        host = self._scene.hosts[machine]
+    def _renew(self, number: int) -> None:
+        old = self._entries.pop(number, None)
+        zone = self._zone(number)
         if old is not None:
-            self.sizes[self.zone(host)] -= 1
-        row = self._suitable.rows.get(machine)
-        if row is None:
-            return
-        for entry in self._judged((row,)):
-            zone = self.zone(host)
-            self._entries[machine] = entry
+            self.sizes[zone] -= 1
+        entry = self._judge(number) if self._suitable.takes[number] else None
+        if entry is not None:
+            self._entries[number] = entry
             self.sizes[zone] = self.sizes.get(zone, 0) + 1
-            heap = self.heaps.setdefault(zone, [])
+            heap = self.heaps.get(zone)
+            if heap is None:
+                heap = self.heaps[zone] = []
             if heap and heap[0] is old:
                 heapq.heapreplace(heap, entry)
             else:
@@ -103,91 +128,130 @@ class Ranking:
 
     def best_two(self, excluded: Collection[str], siblings: Mapping[str, int]) -> list[Score]:
         """Return the best score and the next, as far as there are, without hosts that are `excluded`."""
-        zones: Iterable[str] = self.heaps
-        if siblings:
-            zones = sorted(self.heaps, key=lambda zone: siblings.get(zone, 0))
+        numbers = {self._columns.number.get(machine, -1) for machine in excluded} if excluded else _NONE
+        machines = self._columns.machines
+        if not self._spread:
+            top = self._top(self.heaps.get("", []), numbers)
+            return [Score(0, *entry[:-1], machines[entry[-1]]) for entry in top]
+        zones = sorted(self.heaps, key=lambda zone: siblings.get(zone, 0))
         found: list[tuple[int, Entry]] = []
         for zone in zones:
             count = siblings.get(zone, 0)
             if len(found) >= 2 and count > found[1][0]:
                 break
-            found = sorted((*found, *((count, entry) for entry in self._top(self.heaps[zone], excluded))))[:2]
-        return [Score(count, *entry) for count, entry in found]
+            found = sorted((*found, *((count, entry) for entry in self._top(self.heaps[zone], numbers))))[:2]
+        return [Score(count, *entry[:-1], machines[entry[-1]]) for count, entry in found]
 
-    def _top(self, heap: list[Entry], excluded: Collection[str]) -> list[Entry]:
-        first = [
-            entry for entry in heap[:3] if self._entries.get(entry[-1]) is entry and entry[-1] not in excluded
-        ]
-        if len(first) == len(heap[:3]):
-            return sorted(first)[:2]  # of a heap the second is one of the next two
+    def _top(self, heap: list[Entry], excluded: Collection[int]) -> list[Entry]:
+        known = self._entries
+        if len(heap) > 2:
+            best, one, other = heap[0], heap[1], heap[2]
+            if (
+                known.get(best[-1]) is best
+                and known.get(one[-1]) is one
+                and known.get(other[-1]) is other
+                and not (excluded and (best[-1] in excluded or one[-1] in excluded or other[-1] in excluded))
+            ):
+                return [best, one if one < other else other]  # of a heap the second is one of the next two
         found: list[Entry] = []
         passed: list[Entry] = []
         while heap and len(found) < 2:
             entry = heapq.heappop(heap)
-            if self._entries.get(entry[-1]) is entry:  # what stands here twice, or no more, is left behind
+            if known.get(entry[-1]) is entry:  # what stands here twice, or no more, is left behind
                 (passed if entry[-1] in excluded else found).append(entry)
         for entry in (*found, *passed):
             heapq.heappush(heap, entry)
         return found
 
-    def _judged(self, rows: Collection[Row]) -> list[Entry]:
+    def _judged(self) -> list[Entry]:
         """Return the scores, as `scores_of` has them, of those hosts that take the unit, as `fits` says it."""
-        unit, image, named = self._like, self._image, self._named
-        cpu, memory, disk, egress, ingress = millis(unit.cpu), unit.memory, unit.disk, unit.egress, unit.ingress
-        cpu_load, memory_load = cpu_weight(unit), memory_weight(unit)
-        ports, wishes, rated = unit.host_ports, unit.prefer or unit.avoid, disk or egress or ingress
-        if not (named or ports or wishes or rated or self._scene.rated or self._suitable.unmeasured):
-            return [
-                (
-                    0,
-                    share if (share := (host.cpu_load + cpu_load) / has_cpu) >= other else other,
-                    len(host.units),
-                    bool(image) and image not in host.images,
-                    host.id,
-                )
-                for host, has_cpu, has_memory, _, _, _ in rows
-                if (not cpu or cpu <= has_cpu - host.cpu_millis)
-                and (not memory or memory <= has_memory - host.memory_reserved)
-                and (other := (host.memory_load + memory_load) / has_memory) >= 0
-            ]
-        found = []
-        for row in rows:
-            host, has_cpu, has_memory, has_disk, has_egress, has_ingress = row
-            if (
-                (cpu and cpu > has_cpu - host.cpu_millis)
-                or (memory and memory > has_memory - host.memory_reserved)
-                or (
-                    rated
-                    and (
-                        (disk and disk > has_disk - host.disk_reserved)
-                        or (egress and egress > has_egress - host.egress_reserved)
-                        or (ingress and ingress > has_ingress - host.ingress_reserved)
-                    )
-                )
-                or (named and any(host.id in counts for counts in named))
-                or (ports and any(port in host.taken for port in ports))
-            ):
-                continue
-            if has_cpu and has_memory:
-                share = max((host.cpu_load + cpu_load) / has_cpu, (host.memory_load + memory_load) / has_memory)
-                if has_disk and (host.disk_reserved or disk):
-                    share = max(share, (host.disk_reserved + disk) / has_disk)
-                if has_egress and (host.egress_reserved or egress):
-                    share = max(share, (host.egress_reserved + egress) / has_egress)
-                if has_ingress and (host.ingress_reserved or ingress):
-                    share = max(share, (host.ingress_reserved + ingress) / has_ingress)
-            else:
-                share = math.inf
-            unmet = self._unmet(host) if wishes else 0
-            pulls = bool(image) and image not in host.images
-            found.append((unmet, share, len(host.units), pulls, host.id))
+        hosts, takes, image = self._columns, self._suitable.takes, self._image
+        if self._has_to_look():
+            judged = (self._judge_closely(number) for number in range(len(takes)) if takes[number])
+            return [entry for entry in judged if entry is not None]
+        cpu, memory, cpu_load, memory_load = self._cpu, self._memory, self._cpu_load, self._memory_load
+        lacking = self._lacking
+        taken = {hosts.number[machine] for counts in self._named for machine in counts}
+        rows = zip(
+            range(len(takes)),
+            hosts.cpu,
+            hosts.memory,
+            hosts.cpu_millis,
+            hosts.memory_reserved,
+            hosts.cpu_load,
+            hosts.memory_load,
+            hosts.units,
+            strict=True,
+        )
+        found = [
+            (
+                lacking[number] if lacking else 0,
+                share if (share := (loaded + cpu_load) / has_cpu) >= other else other,
+                units,
+                False,
+                number,
+            )
+            for number, has_cpu, has_memory, cpu_used, memory_used, loaded, filled, units in compress(rows, takes)
+            if (not cpu or cpu <= has_cpu - cpu_used)
+            and (not memory or memory <= has_memory - memory_used)
+            and not (taken and number in taken)
+            and (other := (filled + memory_load) / has_memory) >= 0
+        ]
+        if image:
+            return [(*entry[:3], image not in hosts.images[entry[-1]], entry[-1]) for entry in found]
         return found
 
-    def _unmet(self, host: Host) -> int:
+    def _judge(self, number: int) -> Entry | None:
+        """Do for one host what `_judged` does for all."""
+        if self._named or self._image or self._has_to_look():
+            return self._judge_closely(number)
+        hosts = self._columns
+        has_cpu, has_memory = hosts.cpu[number], hosts.memory[number]
+        if self._cpu and self._cpu > has_cpu - hosts.cpu_millis[number]:
+            return None
+        if self._memory and self._memory > has_memory - hosts.memory_reserved[number]:
+            return None
+        share = (hosts.cpu_load[number] + self._cpu_load) / has_cpu
+        other = (hosts.memory_load[number] + self._memory_load) / has_memory
+        lacking = self._lacking[number] if self._lacking else 0
+        return lacking, share if share >= other else other, hosts.units[number], False, number
+
+    def _judge_closely(self, number: int) -> Entry | None:
+        """Do it for a host of which more than cpu and memory is asked, or not all is known."""
+        unit, host, image = self._like, self._columns.hosts[number], self._image
+        if any(host.id in counts for counts in self._named) or any(port in host.taken for port in unit.host_ports):
+            return None
+        has = host.capacity
+        has_cpu, has_memory = millis(has.cpu) if has.cpu else 0, has.memory
+        disk, egress, ingress = unit.disk, unit.egress, unit.ingress
+        if (
+            (self._cpu and self._cpu > has_cpu - host.cpu_millis)
+            or (self._memory and self._memory > has_memory - host.memory_reserved)
+            or (disk and disk > has.disk - host.disk_reserved)
+            or (egress and egress > has.egress - host.egress_reserved)
+            or (ingress and ingress > has.ingress - host.ingress_reserved)
+        ):
+            return None
+        share = math.inf
+        if has_cpu and has_memory:
+            share = max(
+                (host.cpu_load + self._cpu_load) / has_cpu, (host.memory_load + self._memory_load) / has_memory
+            )
+            if has.disk and (host.disk_reserved or disk):
+                share = max(share, (host.disk_reserved + disk) / has.disk)
+            if has.egress and (host.egress_reserved or egress):
+                share = max(share, (host.egress_reserved + egress) / has.egress)
+            if has.ingress and (host.ingress_reserved or ingress):
+                share = max(share, (host.ingress_reserved + ingress) / has.ingress)
+        unmet = self._unmet(host, number) if unit.prefer or unit.avoid else 0
+        return unmet, share, len(host.units), bool(image) and image not in host.images, number
+
+    def _unmet(self, host: Host, number: int) -> int:
         if len(self._avoided) > 1:
-            return unmet_wishes(self._like, host)
-        lacking = sum(host.metadata.get(key) not in values for key, values in self._like.prefer)
-        return lacking + sum(counts.get(host.id, 0) for counts in self._avoided)
+            return unmet_wishes(self._like, host)  # a unit that two patterns name counts once
+        return (self._lacking[number] if self._lacking else 0) + sum(
+            counts.get(host.id, 0) for counts in self._avoided
+        )
 
 
 class Rankings:
@@ -195,6 +259,7 @@ class Rankings:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
+        self._columns = Columns(scene)
         self._rankings: dict[tuple[object, ...], Ranking] = {}  # the longest not asked for first
         self._suitable: dict[Requirements, Suitable] = {}
         self._last: tuple[tuple[object, ...], Ranking] | None = None
@@ -203,6 +268,7 @@ class Rankings:
 
     def of(self, unit: Requirements) -> Ranking:
         """Return the ranking of the unit's class, as things stand."""
+        self._columns.keep_up()
         image = self._scene.pinned.get(unit.unit, unit.image)
         if self._seen != len(self._scene.altered):
             self._seen = len(self._scene.altered)
@@ -231,7 +297,11 @@ class Rankings:
             ranking = self._last[1]  # no need to hash it all
         else:
             known = self._rankings.pop(asks, None)
-            ranking = known or Ranking(unit, image, self._scene, self._suitable_for(unit, image))
+            ranking = (
+                known
+                if known is not None
+                else Ranking(unit, image, self._scene, self._columns, self._suitable_for(unit, image))
+            )
             while (len(self._rankings) + 1) * len(self._scene.hosts) > MOST_JUDGED and self._rankings:
                 del self._rankings[next(iter(self._rankings))]
             self._rankings[asks] = ranking
@@ -253,7 +323,7 @@ class Rankings:
         )
         suitable = self._suitable.get(like)
         if suitable is None:
-            suitable = self._suitable[like] = Suitable(like, self._scene)
+            suitable = self._suitable[like] = Suitable(like, self._scene, self._columns)
         return suitable
 
 
@@ -268,15 +338,14 @@ def choose(unit: Requirements, scene: Scene, *, but: Collection[str] = ()) -> Pl
         scene.rankings = Rankings(scene)
     ranking = scene.rankings.of(unit)
     own = scene.seats.get(name, ())
-    excluded = {*but, *own, *scene.neighbours.wary_of(unit)}
-    if unit.container_name:
-        excluded.update(scene.neighbours.called(unit.container_name))
-    old = [
-        host
-        for host in (scene.hosts[machine] for machine in own if machine not in but)
-        if fits(unit, host, scene) is None
-    ]
-    fitting = len(ranking) + len(old) - sum(machine in ranking for machine in excluded)
+    excluded: Collection[str] = scene.neighbours.shunned_by(unit)
+    old: list[Host] = []
+    fitting = len(ranking)
+    if but or own or excluded:
+        excluded = {*but, *own, *excluded}
+        old = [scene.hosts[machine] for machine in own if machine not in but]
+        old = [host for host in old if fits(unit, host, scene) is None]
+        fitting += len(old) - sum(machine in ranking for machine in excluded)
     if not fitting:
         if excluded:
             return place(unit, scene, but=but)
@@ -334,5 +403,5 @@ def _most_siblings(ranking: Ranking, excluded: Collection[str], siblings: Mappin
     sizes = dict(ranking.sizes)
     for machine in excluded:
         if machine in ranking:
-            sizes[ranking.zone(scene.hosts[machine])] -= 1
+            sizes[ranking.zone(machine)] -= 1
     return max((siblings.get(zone, 0) for zone, size in sizes.items() if size), default=0)

@@ -7,7 +7,7 @@ orphan is answered with `gone`; what should leave but has nowhere to go stays, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -67,29 +67,30 @@ def plan_units(
 ) -> list[UnitAction]:
     """Return every action that `view` calls for, in an order in which they may be carried out.
 
-    With `names`, only about these units. `scene` spares making that of `view`; the actions are drafted on it.
+    With `names`, only about these units, in this order. `scene` spares making that of `view`; actions are drafted
+    on it.
 
     Decisions of one pass see each other through the scene: two units in conflict are never both placed on a
     machine. Peers are decided before those that follow them (MachineOf).
     """
     scene = scene_of(view) if scene is None else scene
-    wanted = set(names_of(view) if names is None else names)
-    actions: list[UnitAction] = list(_pins(view, wanted))
+    ordered = in_order(view, names_of(view)) if names is None else list(names)
+    actions: list[UnitAction] = list(_pins(view, ordered))
     unreadable = _unreadable_placements(view)
     spoken: set[str] = set()  # units about which something was decided in this pass
-    resting = {name for name in wanted if is_at_rest(view, scene, name)}
-    stirred = wanted - resting
+    resting = {name for name in ordered if is_at_rest(view, scene, name)}
+    stirred = [name for name in ordered if name not in resting]
     while stirred:
         seen = len(scene.touched)
-        for name in in_order(view, stirred):
+        for name in stirred:
             if name in spoken:
                 continue  # evicted: what becomes of it is decided once that stands in the store
             decided = list(_Plan(view, scene, name, now, unreadable.get(name, frozenset()), spoken).actions())
             actions += decided
             if decided:
                 spoken.add(name)
-        stirred = _stirred(view, scene, resting, scene.touched[seen:])
-        resting -= stirred
+        stirred = in_order(view, _stirred(view, scene, resting, scene.touched[seen:]))
+        resting.difference_update(stirred)
     return actions
 
 
@@ -113,7 +114,7 @@ def _unreadable_placements(view: ClusterView) -> dict[str, frozenset[str]]:
     return found
 
 
-def _pins(view: ClusterView, names: Set[str]) -> Iterator[UnitAction]:
+def _pins(view: ClusterView, names: Iterable[str]) -> Iterator[UnitAction]:
     """Pin the first digest that an agent reports for a spec: later placements run the same bytes."""
     pinned = set(view.pins)
     told = (name for name in names if any(state.value.image for state in view.states_of(name).values()))

@@ -245,6 +245,7 @@ class Scene:
         new, host = _host(view, machine), self.hosts.get(machine)
         if host is None:
             self.hosts[machine] = new
+            self.rankings = None
             moved = True
         else:
             units |= host.units.keys()

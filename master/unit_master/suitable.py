@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from unit_master.columns import Columns
 from unit_master.rules import RULES
-from unit_master.scene import Host, Scene, millis
+from unit_master.scene import Host, Scene
 from unitfleet.model import Requirements
 
 _OF_PLACES = frozenset(("peers", "conflicts", "replaces", "ports", "resources"))
@@ -11,20 +12,18 @@ _OF_PLACES = frozenset(("peers", "conflicts", "replaces", "ports", "resources"))
 
 _OF_HOSTS = tuple(rule for name, rule in RULES if name not in _OF_PLACES)
 
-Row = tuple[Host, int, int, int, int, int]
-"""A host with what it has of each resource: thousandths of a core, bytes of memory and disk, bit/s out and in."""
-
 
 class Suitable:
     """Kept up with hosts that were altered; for units that are counted nowhere."""
 
-    def __init__(self, like: Requirements, scene: Scene) -> None:
+    def __init__(self, like: Requirements, scene: Scene, columns: Columns) -> None:
         self._like = like
         self._scene = scene
+        self._columns = columns
         self._seen = len(scene.altered)
-        self.rows: dict[str, Row] = {}
-        self.unmeasured: set[str] = set()  # of these, those that do not tell cpu or memory
-        for host in scene.hosts.values():
+        self.takes = bytearray(len(columns.hosts))  # by number: 1 for a host that does
+        self.unmeasured = 0  # of these, how many do not tell cpu or memory
+        for host in columns.hosts:
             self._judge(host)
 
     def keep_up(self) -> None:
@@ -35,13 +34,13 @@ class Suitable:
         for machine in dict.fromkeys(altered[self._seen :]):
             self._judge(self._scene.hosts[machine])
         self._seen = len(altered)
+        self._count()
 
     def _judge(self, host: Host) -> None:
-        self.rows.pop(host.id, None)
-        self.unmeasured.discard(host.id)
-        if all(rule(self._like, host, self._scene) is None for rule in _OF_HOSTS):
-            has = host.capacity
-            cpu = millis(has.cpu) if has.cpu else 0
-            if not (cpu and has.memory):
-                self.unmeasured.add(host.id)
-            self.rows[host.id] = host, cpu, has.memory, has.disk, has.egress, has.ingress
+        takes = all(rule(self._like, host, self._scene) is None for rule in _OF_HOSTS)
+        self.takes[self._columns.number[host.id]] = takes
+        if takes and not self._columns.cpu[self._columns.number[host.id]]:
+            self.unmeasured += 1
+
+    def _count(self) -> None:
+        self.unmeasured = sum(takes and not cpu for takes, cpu in zip(self.takes, self._columns.cpu, strict=True))

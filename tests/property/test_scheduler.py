@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from random import Random
 
 import msgspec
@@ -16,7 +16,6 @@ from unit_master.ranking import Entry, Ranking, choose
 from unit_master.rules import RULES, conflicting, unsuitable
 from unit_master.scene import Host, Scene
 from unit_master.scheduler import Placed, Refused, pending_of, place
-from unit_master.suitable import Row
 from unitfleet.model import Capacity, MachineStatus, Requirements
 
 NAMES = [f"{stem}@{n}.service" for stem in ("ad", "web") for n in range(4)] + ["db.service", "log.service"]
@@ -237,14 +236,19 @@ def test_a_ranking_decides_as_the_scheduler_does_whatever_was_drafted(
 
 def test_the_next_of_many_that_ask_the_same_judges_what_changed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = a_copy([a_host(f"m{number:03}") for number in range(200)])
-    asked: list[str] = []
-    judged = Ranking._judged
+    asked: list[int] = []
+    judge, build = Ranking._judge, Ranking._build
 
-    def counting(self: Ranking, rows: Collection[Row]) -> list[Entry]:
-        asked.extend(row[0].id for row in rows)
-        return judged(self, rows)
+    def judging(self: Ranking, number: int) -> Entry | None:
+        asked.append(number)
+        return judge(self, number)
 
-    monkeypatch.setattr(Ranking, "_judged", counting)
+    def building(self: Ranking) -> None:
+        asked.extend(range(200))
+        build(self)
+
+    monkeypatch.setattr(Ranking, "_judge", judging)
+    monkeypatch.setattr(Ranking, "_build", building)
     for number in range(400):
         decided = choose(needs(f"job@{number}.service"), scene)
         assert isinstance(decided, Placed)
