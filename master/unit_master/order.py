@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 
 from unit_master.view import ClusterView
+from unitfleet import keys
 
 
 def names_of(view: ClusterView) -> Set[str]:
@@ -15,6 +16,16 @@ def names_of(view: ClusterView) -> Set[str]:
 def in_order(view: ClusterView, names: Iterable[str]) -> list[str]:
     """Return units as they have to be decided: peers before those that follow them, then by `Priority=`."""
     return sorted(names, key=lambda name: (*_rank(view, name), name))
+
+
+def unreadable_placements(view: ClusterView) -> dict[str, frozenset[str]]:
+    """Return by unit the machines that hold an order about it which can't be read."""
+    found: dict[str, frozenset[str]] = {}
+    for key in view.bad:
+        match keys.split(key):
+            case "placements", machine, unit:
+                found[unit] = found.get(unit, frozenset()) | {machine}
+    return found
 
 
 def _rank(view: ClusterView, name: str) -> tuple[bool, int]:

@@ -48,6 +48,7 @@ class Ranking:
         self._cpu, self._memory = millis(unit.cpu), unit.memory
         self._cpu_load, self._memory_load = cpu_weight(unit), memory_weight(unit)
         self._looks_at_hosts = bool(unit.host_ports or unit.disk or unit.egress or unit.ingress)
+        self._looks = self._looks_at_hosts or bool(image or unit.conflicts)
         self.refused: Refused | None = None
         self._build()
 
@@ -203,7 +204,7 @@ class Ranking:
 
     def _judge(self, number: int) -> Entry | None:
         """Do for one host what `_judged` does for all."""
-        if self._named or self._image or self._has_to_look():
+        if self._looks or self._scene.rated or self._suitable.unmeasured or (self._avoided and any(self._avoided)):
             return self._judge_closely(number)
         hosts = self._columns
         has_cpu, has_memory = hosts.cpu[number], hosts.memory[number]

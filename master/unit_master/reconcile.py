@@ -28,7 +28,8 @@ from unit_master.actions import (
 )
 from unit_master.advice import nearest_fix
 from unit_master.eviction import EVICTED, evictable, evicted, make_room
-from unit_master.order import in_order, names_of
+from unit_master.newcomers import first_place
+from unit_master.order import in_order, names_of, unreadable_placements
 from unit_master.ranking import choose
 from unit_master.rest import is_at_rest
 from unit_master.rules import unsuitable
@@ -76,7 +77,7 @@ def plan_units(
     scene = scene_of(view) if scene is None else scene
     ordered = in_order(view, names_of(view)) if names is None else list(names)
     actions: list[UnitAction] = list(_pins(view, ordered))
-    unreadable = _unreadable_placements(view)
+    unreadable = unreadable_placements(view)
     spoken: set[str] = set()  # units about which something was decided in this pass
     resting = {name for name in ordered if is_at_rest(view, scene, name)}
     stirred = [name for name in ordered if name not in resting]
@@ -85,7 +86,11 @@ def plan_units(
         for name in stirred:
             if name in spoken:
                 continue  # evicted: what becomes of it is decided once that stands in the store
-            decided = list(_Plan(view, scene, name, now, unreadable.get(name, frozenset()), spoken).actions())
+            if (first := first_place(view, scene, name)) is not None:
+                decided: list[UnitAction] = [first]
+            else:
+                plan = _Plan(view, scene, name, now, unreadable.get(name, frozenset()), spoken)
+                decided = list(plan.actions())
             actions += decided
             if decided:
                 spoken.add(name)
@@ -102,16 +107,6 @@ def _stirred(view: ClusterView, scene: Scene, resting: set[str], machines: Itera
         for name in scene.hosts[machine].units
         if name in resting and not is_at_rest(view, scene, name)
     }
-
-
-def _unreadable_placements(view: ClusterView) -> dict[str, frozenset[str]]:
-    """Return by unit the machines that hold an order about it which can't be read."""
-    found: dict[str, frozenset[str]] = {}
-    for key in view.bad:
-        match keys.split(key):
-            case "placements", machine, unit:
-                found[unit] = found.get(unit, frozenset()) | {machine}
-    return found
 
 
 def _pins(view: ClusterView, names: Iterable[str]) -> Iterator[UnitAction]:
