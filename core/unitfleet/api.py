@@ -9,6 +9,8 @@ Tokens, secrets and the audit log are in `unitfleet.accessapi`, identities in `u
     GET    /v1/units/NAME                  UnitView + text of its file
     DELETE /v1/units/NAME                  202 Changed (target destroyed)
     GET    /v1/machines                    items: MachineView
+    GET    /v1/machines/M/labels?set=k=v,k2=     Foreseen: which units would move, were this set
+    POST   /v1/machines/M/labels           MachineLabels → 202 Revision
     POST   /v1/machines/M/{cordon|uncordon|drain|undrain|lost|rm|deny|allow}    202 Revision
     GET    /v1/explain/NAME                Explanation
     GET    /v1/events?unit=&machine=&limit=      items: Happening (model)
@@ -207,6 +209,34 @@ class MachineView(msgspec.Struct, frozen=True, kw_only=True):
     since: float = 0.0
     reason: str = ""
     closed: str = ""  # why it takes no new units now, by its agent's word
+
+
+class MachineLabels(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Metadata to set on a machine; an empty value takes a key away, what is not named stays."""
+
+    metadata: dict[str, str]
+
+
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """What would become of a unit: from `source` to `target`, both by name.
+
+    Without a `target` it only leaves; without a `source` it is placed; the same twice: it should leave and stays.
+    """
+
+    unit: str
+    source: str = ""
+    target: str = ""
+    why: str = ""
+
+
+class Foreseen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a change of a machine would lead to, by the leader's own code; `metadata` is what it would have."""
+
+    rev: int
+    machine: str
+    machine_name: str
+    metadata: dict[str, str]
+    moves: tuple[Move, ...] = ()
 
 
 class RuleVerdict(msgspec.Struct, frozen=True, kw_only=True):

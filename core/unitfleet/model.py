@@ -467,7 +467,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     """What a unit asks of a machine: the scheduler's whole view of a unit text.
 
     `metadata`: any of the values of a key, all of the keys (fleet's rule). `conflicts` and `replaces` are
-    globs on unit names (Go's path.Match). `cpu` in cores, `memory` in bytes. `host_ports` are (port, protocol).
+    globs on unit names (Go's path.Match). `cpu` in cores, `memory` and `disk` in bytes. `host_ports` are (port,
+    protocol). `prefer` and `avoid` are wishes: no machine is refused for them.
     """
 
     unit: str
@@ -475,11 +476,13 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     machine_id: str = ""
     machine_of: tuple[str, ...] = ()
     metadata: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    metadata_not: tuple[tuple[str, tuple[str, ...]], ...] = ()  # none of the values
     conflicts: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     is_global: bool = False
     cpu: float = 0.0
     memory: int = 0
+    disk: int = 0
     egress: int = 0  # guaranteed bit/s
     ingress: int = 0
     image: str = ""  # what it pulls, "" for none
@@ -488,6 +491,9 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     demands: Demands = Demands()
     secrets: tuple[str, ...] = ()
     spread: str = ""
+    prefer: tuple[tuple[str, tuple[str, ...]], ...] = ()  # as `metadata`
+    avoid: tuple[str, ...] = ()  # globs on unit names
+    priority: int = 0  # a higher one may evict lower ones when it fits nowhere else
     on_loss: OnLoss = OnLoss.MOVE
     on_loss_after_s: float | None = None  # wait this long, then move; None: for ever
     strict: bool = False

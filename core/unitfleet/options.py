@@ -15,10 +15,11 @@ from unitfleet.unitfile import XFLEET, Option
 CONTAINER = "Container"
 
 XFLEET_OURS = frozenset(
-    "CPU Memory Egress Ingress EgressLimit IngressLimit Burst Spread OnMachineLoss Warm Secret Singleton".split()
+    "CPU Memory Disk Egress Ingress EgressLimit IngressLimit Burst Spread Prefer Avoid Priority OnMachineLoss "
+    "Warm Secret Singleton".split()
 )
 XFLEET_KEYS = xfleet.KEYS | XFLEET_OURS | checks.KEYS | logkeys.KEYS
-XFLEET_LATER = frozenset("Disk Prefer Avoid Priority Isolation".split())
+XFLEET_LATER = frozenset("Isolation".split())
 
 CONTAINER_KEYS = frozenset(quadlet_keys.CONTAINER)
 QUADLET_SECTIONS = frozenset("Pod Kube Network Volume Image Build Artifact Quadlet".split())

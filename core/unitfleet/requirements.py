@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from unitfleet import names, timespan, xfleet
+from unitfleet import names, timespan, wishkeys, xfleet
 from unitfleet.demands import demands_of
 from unitfleet.errors import InvalidName
 from unitfleet.model import OnLoss, Requirements
@@ -25,6 +25,7 @@ V = TypeVar("V")
 
 MIN_CPU, MAX_CPU = 0.001, 4096.0
 MIN_MEMORY, MAX_MEMORY = 1024**2, 64 * 1024**4
+MIN_DISK, MAX_DISK = 1024**2, 1024**5
 
 MAX_PATTERN = 512  # matched against every unit's name
 
@@ -67,6 +68,9 @@ def read(
         problems.error(
             line, "Singleton=strict cannot be used with Global=", "a global unit runs once a machine", final=True
         )
+    if wants.is_global:
+        _refuse_with_global(options, problems)
+    wanted, unwanted = _wanted_and_not(wants, options, problems)
     limit = container.memory if container is not None else 0
     _warn_of_local_data(container, options, problems)
     return Requirements(
@@ -74,17 +78,22 @@ def read(
         drivers=drivers,
         machine_id=_pin(wants),
         machine_of=wants.machine_of,
-        metadata=wants.metadata,
+        metadata=wanted,
+        metadata_not=unwanted,
         conflicts=wants.conflicts,
         replaces=wants.replaces,
         is_global=wants.is_global,
         cpu=_ours(options, unit, problems, "CPU", _cpu, 0.0),
         memory=_ours(options, unit, problems, "Memory", _memory, limit),
+        disk=_ours(options, unit, problems, "Disk", _disk, 0),
         image="" if container is None else container.image,
         host_ports=() if container is None else tuple((p.host, p.protocol) for p in container.ports if p.host),
         container_name="" if container is None else container.container_name,
         demands=demands_of(service, container),
         spread=_ours(options, unit, problems, "Spread", _spread, ""),
+        prefer=wishkeys.prefer(options, unit, _check_metadata, problems),
+        avoid=wishkeys.avoid(options, unit, _check_pattern, problems),
+        priority=_ours(options, unit, problems, "Priority", wishkeys.priority, 0),
         on_loss=on_loss,
         on_loss_after_s=after_s,
         oneshot=service.type is ServiceType.ONESHOT,
@@ -140,6 +149,7 @@ def _check(option: Option, unit: UnitName, problems: Problems) -> None:
 
 def _check_metadata(key: str, pair: str, line: int, problems: Problems) -> None:
     name, equals, value = pair.partition("=")
+    name, sign = (name[:-1], "!=") if name.endswith("!") else (name, "=")
     words = pair.split()
     if len(words) > 1 and all(word.count("=") == 1 for word in words):
         quoted = " ".join(f'"{word}"' for word in words)
@@ -153,8 +163,30 @@ def _check_metadata(key: str, pair: str, line: int, problems: Problems) -> None:
         problems.error(
             line,
             f"{key}={pair[:60]} has blanks around its '=' that would be part of it",
-            f"write {key}={name.strip()}={value.strip()}",
+            f"write {key}={name.strip()}{sign}{value.strip()}",
         )
+
+
+def _wanted_and_not(
+    wants: XFleet, options: list[Option], problems: Problems
+) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], tuple[tuple[str, tuple[str, ...]], ...]]:
+    """Part what MachineMetadata= wants from what it does not: to fleet `zone!=a` is a key that ends in `!`."""
+    wanted = {key: values for key, values in wants.metadata if not key.endswith("!")}
+    unwanted = {key[:-1]: values for key, values in wants.metadata if key.endswith("!")}
+    for key, values in unwanted.items():
+        if key in wanted and set(wanted[key]) <= set(values):
+            line = max(option.line for option in options if option.name in xfleet.METADATA)
+            problems.error(line, f"no machine can have {key}={wanted[key][0]} and not have it", "leave out one")
+    return tuple(wanted.items()), tuple(unwanted.items())
+
+
+def _refuse_with_global(options: list[Option], problems: Problems) -> None:
+    """Refuse what a unit that runs on every machine can't mean."""
+    for option in options:
+        if option.name in wishkeys.KEYS and option.value:
+            problems.error(
+                option.line, f"{option.name}= cannot be used with Global=", "a global unit runs on every machine"
+            )
 
 
 def _check_peer(key: str, peer: str, line: int, problems: Problems) -> None:
@@ -248,6 +280,13 @@ def _memory(text: str) -> int:
     value = size(text)
     if not MIN_MEMORY <= value <= MAX_MEMORY:
         raise BadValue(f"{text[:40]!r} is not from 1M to 64T: write 512M or 2G")
+    return value
+
+
+def _disk(text: str) -> int:
+    value = size(text)
+    if not MIN_DISK <= value <= MAX_DISK:
+        raise BadValue(f"{text[:40]!r} is not from 1M to 1P: write 10G")
     return value
 
 

@@ -48,6 +48,15 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class Evict:
+    """Order a copy to go, so that a unit of a higher priority finds room; written into the unit's history too."""
+
+    unit: str
+    machine: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledged:
     """A copy is gone and its agent said so: delete placement and state."""
 
@@ -120,6 +129,6 @@ class Forget:
     machine: str
 
 
-UnitAction = Place | Want | Amend | Gone | Acknowledged | DropState | DeleteUnit | Pend | Unpend | PinImage
+UnitAction = Place | Want | Amend | Gone | Evict | Acknowledged | DropState | DeleteUnit | Pend | Unpend | PinImage
 MachineAction = Enroll | Lose | Forget
 Action = UnitAction | MachineAction

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from unit_master.rules import (
     conflicting,
     cores,
+    disk_left_for,
     in_the_way,
     is_pinned_to,
     lease_suffices,
@@ -16,6 +17,7 @@ from unit_master.rules import (
     replacers,
     short_of,
     size,
+    unwanted_metadata,
     uplink_left_for,
     warms_for,
 )
@@ -81,8 +83,10 @@ def _phrases(unit: Requirements, host: Host, rule: str) -> tuple[str, str]:
         case "secret":
             return "has no key for secrets", "have no key for secrets"
         case "metadata":
-            wanted = _all_of(missing_metadata(unit, host))
-            return f"lacks {wanted}", f"lack {wanted}"
+            wanted, unwanted = missing_metadata(unit, host), unwanted_metadata(unit, host)
+            if not wanted:
+                return f"has {_all_of(unwanted)}", f"have {_all_of(unwanted)}"
+            return f"lacks {_all_of(wanted)}", f"lack {_all_of(wanted)}"
         case "peers":
             return f"is without {_all_of(unit.machine_of)}", f"are without {_all_of(unit.machine_of)}"
         case "conflicts":
@@ -126,6 +130,8 @@ def _fixes(unit: Requirements, host: Host, scene: Scene) -> list[Fix]:
     for missing in missing_metadata(unit, host):
         key, _, values = missing.partition("=")
         fixes.append((4, f"add {' or '.join(f'{key}={value}' for value in values.split('|'))} to a machine"))
+    for unwanted in unwanted_metadata(unit, host):
+        fixes.append((4, f"add a machine without {unwanted}"))
     away = [peer for peer in unit.machine_of if scene.place[peer] != host.id]
     if away:
         together = _all_of(unit.machine_of)
@@ -172,6 +178,10 @@ def _making_room(unit: Requirements, host: Host) -> list[Fix]:
                 fixes.append(_less(unit, host, "CPU", millis(unit.cpu), cpu, millis(whole.cpu), cores))
             case "memory":
                 fixes.append(_less(unit, host, "Memory", unit.memory, memory, whole.memory, size))
+            case "disk" if whole.disk:
+                fixes.append(_less(unit, host, "Disk", unit.disk, disk_left_for(unit, host), whole.disk, size))
+            case "disk":
+                fixes.append((4, f"update the agent of {host.name}, which does not tell its disk"))
             case "egress" if whole.egress:
                 fixes.append(_less(unit, host, "Egress", unit.egress, egress, whole.egress, rate_text))
             case "ingress" if whole.ingress:

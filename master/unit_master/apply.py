@@ -20,6 +20,7 @@ from unit_master.actions import (
     DeleteUnit,
     DropState,
     Enroll,
+    Evict,
     Forget,
     Gone,
     Lose,
@@ -95,6 +96,10 @@ class Scribe:
                 self._amend(txn, action)
             case Gone():
                 self._gone(txn, action.unit, action.machine, action.reason)
+            case Evict(unit, machine, reason):
+                self._gone(txn, unit, machine, reason, kind="evicted")
+                stay = Stay(unit=unit, machine="", epoch=txn.epoch, at=self._now, reason=reason)
+                txn.ops.append(Put(keys.stay(unit, txn.epoch), codec.encode(stay)))
             case Acknowledged(unit, machine):
                 self._compare(txn, keys.placement(machine, unit))
                 self._compare(txn, keys.state(machine, unit))
@@ -193,7 +198,7 @@ class Scribe:
         told = f"on {name}: {action.reason}"
         self._tell(txn, "limited", told, unit=action.unit, machine=action.machine, epoch=held.epoch)
 
-    def _gone(self, txn: Transaction, unit: str, machine: str, reason: str) -> None:
+    def _gone(self, txn: Transaction, unit: str, machine: str, reason: str, *, kind: str = "gone") -> None:
         held = self._view.placements_of(unit).get(machine)
         state = self._view.states_of(unit).get(machine)
         epoch = self._raise(txn)
@@ -217,7 +222,8 @@ class Scribe:
         self._compare(txn, keys.placement(machine, unit))
         txn.ops.append(Put(keys.placement(machine, unit), codec.encode(gone)))
         name = self._view.machine_name(machine)
-        self._tell(txn, "gone", f"leaves {name}: {reason}", unit=unit, machine=machine, epoch=epoch)
+        told = reason if kind == "evicted" else f"leaves {name}: {reason}"
+        self._tell(txn, kind, told, unit=unit, machine=machine, epoch=epoch)
 
     def _lose(self, txn: Transaction, action: Lose) -> None:
         machine = action.machine

@@ -28,6 +28,7 @@ from unit_master.audit.trail import Trail
 from unit_master.cache import Cache
 from unit_master.changes import Changer
 from unit_master.cluster_metrics import ClusterCollector
+from unit_master.collection import spare_what_was_read
 from unit_master.credentials import Credentials, get_credentials
 from unit_master.doctor.etcd_faults import faults_of
 from unit_master.etcd_roles.keeper import Keeper
@@ -122,6 +123,7 @@ class Master:
                 tasks.create_task(self._found_cluster(), name="found cluster")
                 tasks.create_task(self._membership().run(), name="membership")
                 tasks.create_task(self._tell_of_other_key(), name="key for secrets")
+                tasks.create_task(self._keep_what_was_read(), name="keep what was read")
                 if self._archive is not None:
                     tasks.create_task(self._archive.run(), name="archive")
                 tasks.create_task(election.run(self._lead), name="election")
@@ -163,11 +165,19 @@ class Master:
             log = logger.warning if fault.severity.rank > Severity.NOTE.rank else logger.info
             log("etcd %s: %s", status.version, fault.what)
 
-    async def _tell_of_other_key(self) -> None:
-        """Say once, of a master that began with a key of its own, that it can't hand out what there is."""
+    async def _keep_what_was_read(self) -> None:
+        """Have the records of the first listing spared by garbage collection."""
+        await self._until_synced()
+        spare_what_was_read()
+
+    async def _until_synced(self) -> None:
         with self.cache.subscribe() as subscription:
             while not self.cache.synced:
                 await subscription.next()
+
+    async def _tell_of_other_key(self) -> None:
+        """Say once, of a master that began with a key of its own, that it can't hand out what there is."""
+        await self._until_synced()
         if self.cache.view.secrets:
             names = foreign(self.cache.view, public_key(self._secrets_key) if self._secrets_key else "")
             if names:

@@ -85,6 +85,8 @@ def _summary(
         leaving = sorted(view.machine_name(machine) for machine in view.placements_of(unit.name))
         still = f", still leaving {', '.join(leaving)}" if leaving else ""
         return f"its target state is {unit.target}{still}", ""
+    if pending is not None and pending.value.message.startswith(("evicted ", "waits ")):
+        return pending.value.message, pending.value.hint  # what no rule can tell
     decided = place(needs, scene)
     if isinstance(decided, Refused):
         return decided.message, decided.hint

@@ -19,6 +19,7 @@ from unit_master.actions import (
     DeleteUnit,
     DropState,
     Enroll,
+    Evict,
     Forget,
     Gone,
     Lose,
@@ -149,7 +150,7 @@ class Leader:
             scene, names = self._agenda.turn(view, asyncio.get_running_loop().time())
             actions = plan_units(view, self._now(), names, scene)
         if actions:
-            self._agenda.decided(names)
+            self._agenda.decided(names, actions)
         return actions
 
     async def _pass(self, subscription: Subscription) -> float | None:
@@ -281,6 +282,8 @@ class Leader:
             case Amend(unit, machine, reason):
                 logger.info("amended %s on %s: %s", unit, name(machine), reason)
             case Gone(unit, machine, reason):
+                logger.info("ordered %s on %s gone: %s", unit, name(machine), reason)
+            case Evict(unit, machine, reason):
                 logger.info("ordered %s on %s gone: %s", unit, name(machine), reason)
             case Acknowledged(unit, machine):
                 logger.info("cleared %s on %s: gone", unit, name(machine))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.registry import Collector
 
-from unit_master.actions import Action, DeleteUnit, Gone, Pend, PinImage, Place, Want
+from unit_master.actions import Action, DeleteUnit, Evict, Gone, Pend, PinImage, Place, Want
 from unitfleet.model import CopyPhase, Wanted
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -17,6 +17,7 @@ _RESULTS: dict[type, str] = {
     Place: "placed",
     Want: "renewed",
     Gone: "gone",
+    Evict: "evicted",
     Pend: "pending",
     DeleteUnit: "deleted",
     PinImage: "pinned",
@@ -60,7 +61,7 @@ class MasterMetrics:
             self.decisions.labels(result).inc()
         if isinstance(action, Place) and action.wanted is Wanted.LAUNCHED:
             self._placed[action.unit] = (action.machine, at)
-        elif isinstance(action, Gone | DeleteUnit):
+        elif isinstance(action, Gone | Evict | DeleteUnit):
             self._placed.pop(action.unit, None)
         elif isinstance(action, Pend):
             for count in action.pending.refused:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 import msgspec
 
 from unit_master.cache import Cache
 from unit_master.identities import AGENT, find_identity, shut_out
+from unit_master.labels import labelled
 from unit_master.relabel import Labels, relabelled
 from unit_master.view import ClusterView
 from unit_master.warming import reference_digest
@@ -145,6 +146,30 @@ class Orders:
             await self._cache.wait_for(result.revision, CATCH_UP_S)
         self._cache.list_soon()  # perhaps an event never came, and this master's view is wrong until it is listed
         raise Refused(f"cannot {order} {wanted}: it changes all the time", hint="try again")
+
+    async def label(self, wanted: str, labels: Mapping[str, str]) -> int:
+        """Set metadata of a machine and return the revision it stands at."""
+        for _ in range(TRIES):
+            view = self._cache.view
+            machine = find_machine(view, wanted)
+            spec = labelled(view, machine, labels)
+            entry = view.machine_specs.get(machine)
+            if entry is not None and entry.value == spec:
+                return view.revision
+            key, value = keys.machine_spec(machine), codec.encode(spec)
+            try:
+                result = await self._store.txn([unchanged(key, view.revisions.get(key, 0))], [Put(key, value)])
+            except OutcomeUnknown:
+                held = await self._store.get(key)  # raises when the store is away
+                if held is None or held.value != value:
+                    raise
+                return held.mod_revision
+            if result.succeeded:
+                logger.info("labelled %s: %s", view.machine_name(machine), sorted(labels.items()))
+                return result.revision
+            await self._cache.wait_for(result.revision, CATCH_UP_S)
+        self._cache.list_soon()  # as above
+        raise Refused(f"cannot label {wanted}: it changes all the time", hint="try again")
 
     async def warm(self, wish: WarmOrder) -> int:
         """Let machines hold an image, and return the revision it stands at; another `where` takes its place."""

@@ -25,7 +25,6 @@ from unitfleet.model import (
     UnitState,
     Wanted,
 )
-from unitfleet.names import split
 from unitfleet.spec import UnitSpec
 
 UNREADABLE = "unreadable"
@@ -248,7 +247,7 @@ def live(view: ClusterView, unit: Unit) -> list[Placement]:
 
 def is_template(name: str) -> bool:
     """Say whether a name is a template's; garbage under units/ is none."""
-    return "." in name and split(name).is_template
+    return 0 <= name.find("@") == name.rfind(".") - 1
 
 
 def machine_status(view: ClusterView, machine: str) -> str:

@@ -7,7 +7,7 @@ orphan is answered with `gone`; what should leave but has nowhere to go stays, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -17,6 +17,7 @@ from unit_master.actions import (
     Amend,
     DeleteUnit,
     DropState,
+    Evict,
     Gone,
     Pend,
     PinImage,
@@ -26,7 +27,11 @@ from unit_master.actions import (
     Want,
 )
 from unit_master.advice import nearest_fix
+from unit_master.eviction import EVICTED, evictable, evicted, make_room
+from unit_master.newcomers import first_place
+from unit_master.order import in_order, names_of, unreadable_placements
 from unit_master.ranking import choose
+from unit_master.rest import is_at_rest
 from unit_master.rules import unsuitable
 from unit_master.scene import Scene, scene_of
 from unit_master.scheduler import Refused, fits, pending_of
@@ -63,44 +68,52 @@ def plan_units(
 ) -> list[UnitAction]:
     """Return every action that `view` calls for, in an order in which they may be carried out.
 
-    With `names`, only about these units. `scene` spares making that of `view`; the actions are drafted on it.
+    With `names`, only about these units, in this order. `scene` spares making that of `view`; actions are drafted
+    on it.
 
     Decisions of one pass see each other through the scene: two units in conflict are never both placed on a
     machine. Peers are decided before those that follow them (MachineOf).
     """
     scene = scene_of(view) if scene is None else scene
-    wanted = set(names_of(view) if names is None else names)
-    actions: list[UnitAction] = list(_pins(view, wanted))
-    unreadable = _unreadable_placements(view)
-    for name in in_order(view, wanted):
-        actions.extend(_Plan(view, scene, name, now, unreadable.get(name, frozenset())).actions())
+    ordered = in_order(view, names_of(view)) if names is None else list(names)
+    actions: list[UnitAction] = list(_pins(view, ordered))
+    unreadable = unreadable_placements(view)
+    spoken: set[str] = set()  # units about which something was decided in this pass
+    resting = {name for name in ordered if is_at_rest(view, scene, name)}
+    stirred = [name for name in ordered if name not in resting]
+    while stirred:
+        seen = len(scene.touched)
+        for name in stirred:
+            if name in spoken:
+                continue  # evicted: what becomes of it is decided once that stands in the store
+            if (first := first_place(view, scene, name)) is not None:
+                decided: list[UnitAction] = [first]
+            else:
+                plan = _Plan(view, scene, name, now, unreadable.get(name, frozenset()), spoken)
+                decided = list(plan.actions())
+            actions += decided
+            if decided:
+                spoken.add(name)
+        stirred = in_order(view, _stirred(view, scene, resting, scene.touched[seen:]))
+        resting.difference_update(stirred)
     return actions
 
 
-def names_of(view: ClusterView) -> Set[str]:
-    """Return every unit that the store speaks of."""
-    return view.units.keys() | view.placements.keys() | view.states.keys() | view.pending.keys()
+def _stirred(view: ClusterView, scene: Scene, resting: set[str], machines: Iterable[str]) -> set[str]:
+    """Return those that were at rest and are no more, for what came to their machines."""
+    return {
+        name
+        for machine in dict.fromkeys(machines)
+        for name in scene.hosts[machine].units
+        if name in resting and not is_at_rest(view, scene, name)
+    }
 
 
-def in_order(view: ClusterView, names: Iterable[str]) -> list[str]:
-    """Return units as they have to be decided: peers before those that follow them (MachineOf)."""
-    return sorted(names, key=lambda name: (_follows(view, name), name))
-
-
-def _unreadable_placements(view: ClusterView) -> dict[str, frozenset[str]]:
-    """Return by unit the machines that hold an order about it which can't be read."""
-    found: dict[str, frozenset[str]] = {}
-    for key in view.bad:
-        match keys.split(key):
-            case "placements", machine, unit:
-                found[unit] = found.get(unit, frozenset()) | {machine}
-    return found
-
-
-def _pins(view: ClusterView, names: Set[str]) -> Iterator[UnitAction]:
+def _pins(view: ClusterView, names: Iterable[str]) -> Iterator[UnitAction]:
     """Pin the first digest that an agent reports for a spec: later placements run the same bytes."""
     pinned = set(view.pins)
-    for name in sorted(names):
+    told = (name for name in names if any(state.value.image for state in view.states_of(name).values()))
+    for name in sorted(told):
         for machine, state in sorted(view.states_of(name).items()):
             placement = view.placements_of(name).get(machine)
             spec = state.value.spec
@@ -109,23 +122,24 @@ def _pins(view: ClusterView, names: Set[str]) -> Iterator[UnitAction]:
                 yield PinImage(spec, state.value.image)
 
 
-def _follows(view: ClusterView, name: str) -> bool:
-    unit = view.units.get(name)
-    spec = view.spec(name, unit.value.spec) if unit else None
-    return spec is not None and bool(spec.requirements.machine_of)
-
-
 class _Plan:
     """The plan of one unit. Every method yields actions and drafts them on the scene."""
 
     def __init__(
-        self, view: ClusterView, scene: Scene, name: str, now: float, unreadable: frozenset[str] = frozenset()
+        self,
+        view: ClusterView,
+        scene: Scene,
+        name: str,
+        now: float,
+        unreadable: frozenset[str],
+        spoken: set[str],
     ) -> None:
         self.view = view
         self.scene = scene
         self.name = name
         self.now = now
         self.unreadable = unreadable
+        self.spoken = spoken
         self.placements = dict(view.placements_of(name))
         self.states = view.states_of(name)
         self.asked: str | None = None  # why it is pending, once that was said in this pass
@@ -133,6 +147,7 @@ class _Plan:
     def actions(self) -> Iterator[UnitAction]:
         if keys.unit(self.name) in self.view.bad:
             return  # its record can't be read: absence of information stops nothing
+        self.scene.unpromise(self.name)
         entry = self.view.units.get(self.name)
         unit = entry.value if entry else None
         acknowledged = list(self._acknowledged())
@@ -296,14 +311,42 @@ class _Plan:
         decided = choose(needs, self.scene, but=() if new is None else (new,))
         if isinstance(decided, Refused):
             yield from self._stays(unit, needs, wanted, new)
-            yield from self._pend(pending_of(decided, self.name, self.now))
+            yield from self._wait_for_room(needs, wanted, decided, new)
             return
         if needs.strict and new is not None:
             yield self._gone(new, why)  # break before make: never two
             return
-        reason = decided.reason if new is None else f"{why}; {decided.reason}"
-        yield Place(self.name, decided.machine, wanted, reason, new or "")
+        moved_from, why = (evicted(self.view, self.name) or ("", "")) if new is None else (new, why)
+        reason = f"{why}; {decided.reason}" if why else decided.reason
+        yield Place(self.name, decided.machine, wanted, reason, moved_from)
         self.scene.settle(needs, decided.machine)
+
+    def _wait_for_room(
+        self, needs: Requirements, wanted: Wanted, refused: Refused, new: str | None
+    ) -> Iterator[UnitAction]:
+        """Say why it is not placed, and evict units of a lower priority if it will fit then.
+
+        It is placed once they are acknowledged to be gone: until then they keep what they hold (sentence 2), and
+        what they leave is promised to it.
+        """
+        pending = pending_of(refused, self.name, self.now)
+        room = None
+        if needs.priority and wanted is Wanted.LAUNCHED:
+            may_go = evictable(self.view, self.spoken)
+            room = make_room(needs, self.scene, may_go, but=() if new is None else (new,))
+        if room is not None:
+            name = self.view.machine_name(room.machine)
+            for other in room.units:
+                yield Evict(other, room.machine, f"{EVICTED}{name} by {self.name} (priority {needs.priority})")
+                self.scene.leave(other, room.machine)
+                self.spoken.add(other)
+            self.scene.promise(needs, room.machine)
+            leaving = ", ".join(sorted(self.scene.hosts[room.machine].leaving))
+            why = f"waits until {leaving} has left {name}, which makes room for its priority of {needs.priority}"
+            pending = msgspec.structs.replace(pending, message=why, hint="")
+        elif (former := evicted(self.view, self.name)) is not None:
+            pending = msgspec.structs.replace(pending, message=f"{former[1]}; {pending.message}")
+        yield from self._pend(pending)
 
     def _waits_for_its_end(self) -> str:
         """Return what a strict unit waits for before it may be placed anew, or "": never two copies.

@@ -8,8 +8,9 @@ every leader knows it; and a user's `start`, `restart` or new text, which write 
 
 from __future__ import annotations
 
+from unit_master.ranking import choose
 from unit_master.scene import Scene
-from unit_master.scheduler import Placed, place
+from unit_master.scheduler import Placed
 from unitfleet.model import CopyPhase, MachineStatus, OnLoss, Placement, Requirements, UnitState, Wanted
 
 MOST_HOSTS = 3
@@ -47,7 +48,7 @@ def elsewhere(needs: Requirements, held: Placement, state: UnitState | None, sce
         return None
     if not keeps_failing(needs, held, state):
         return None
-    decided = place(needs, scene, but=machines)
+    decided = choose(needs, scene, but=machines)
     return decided if isinstance(decided, Placed) else None
 
 

@@ -6,12 +6,11 @@ drivers, ports and resources are ours. A unit's own live placement never counts 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable
 
+from unit_master.patterns import names_any
 from unit_master.scene import Host, PortOrName, Scene, claims, millis
 from unitfleet.model import MachineStatus, Requirements
-from unitfleet.names import glob_match
 from unitfleet.policy import exceeds
 from unitfleet.rates import rate_text
 
@@ -19,7 +18,6 @@ Rule = Callable[[Requirements, Host, Scene], str | None]
 
 _MIB = 1024 * 1024
 STRICT_TTL_S = 5.0
-_globbed = lru_cache(maxsize=1 << 16)(glob_match)  # a pass asks for the same few pairs on every host
 
 
 def is_pinned_to(unit: Requirements, host: Host) -> bool:
@@ -105,15 +103,28 @@ def missing_metadata(unit: Requirements, host: Host) -> tuple[str, ...]:
     )
 
 
+def unwanted_metadata(unit: Requirements, host: Host) -> tuple[str, ...]:
+    """Return what the host has and the unit must not have, each as `key=value`."""
+    return tuple(
+        f"{key}={host.metadata[key]}"
+        for key, refused in unit.metadata_not
+        if key in host.metadata and host.metadata[key] in refused
+    )
+
+
 def metadata_matches(unit: Requirements, host: Host, scene: Scene) -> str | None:
-    """Refuse a host that lacks metadata. Same key: any value will do; different keys: all (fleet's rule)."""
-    if not unit.metadata:
+    """Refuse a host that lacks metadata. Same key: any value will do; different keys: all (fleet's rule).
+
+    With `!=` (ours) none of the values; a host without the key will do.
+    """
+    if not (unit.metadata or unit.metadata_not):
         return None
     lacking = []
     for wanted in missing_metadata(unit, host):
         key = wanted.partition("=")[0]
         held = f"{key}={host.metadata[key]}" if key in host.metadata else f"no {key}"
         lacking.append(f"{wanted} not found (has {held})")
+    lacking += [f"has {held}" for held in unwanted_metadata(unit, host)]
     return ", ".join(lacking) or None
 
 
@@ -132,8 +143,8 @@ def conflicting(unit: Requirements, host: Host) -> list[str]:
     """Return the units on the host that Conflicts= of either side names, leaving ones too, in name order."""
     if not (unit.conflicts or host.wary):
         return []
-    names = {name for name in host.units if _names_any(unit.conflicts, name)} if unit.conflicts else set()
-    names.update(other for other in host.wary if _names_any(host.units[other].conflicts, unit.unit))
+    names = {name for name in host.units if names_any(unit.conflicts, name)} if unit.conflicts else set()
+    names.update(other for other in host.wary if names_any(host.units[other].conflicts, unit.unit))
     names.discard(unit.unit)
     return sorted(names)
 
@@ -156,8 +167,8 @@ def replacers(unit: Requirements, host: Host) -> list[str]:
         for other in host.replacing
         if other != unit.unit
         and other not in host.leaving
-        and _names_any(host.units[other].replaces, unit.unit)
-        and not _names_any(unit.replaces, other)
+        and names_any(host.units[other].replaces, unit.unit)
+        and not names_any(unit.replaces, other)
     )
 
 
@@ -190,12 +201,31 @@ def ports_free(unit: Requirements, host: Host, scene: Scene) -> str | None:
     return ", ".join(taken) or None
 
 
+def unmet_wishes(unit: Requirements, host: Host) -> int:
+    """Count the wishes that are not met here: each Prefer= that the host lacks, each unit that Avoid= names."""
+    lacking = sum(host.metadata.get(key) not in values for key, values in unit.prefer)
+    return lacking + len(avoided(unit, host))
+
+
+def avoided(unit: Requirements, host: Host) -> list[str]:
+    """Return the units on the host that Avoid= names, in name order; never the unit itself."""
+    if not unit.avoid:
+        return []
+    return sorted(name for name in host.units if name != unit.unit and names_any(unit.avoid, name))
+
+
 def left_for(unit: Requirements, host: Host) -> tuple[int, int]:
     """Return what the host has left for this unit: thousandths of a core, bytes; its own share counts as free."""
     own = host.units.get(unit.unit)
     cpu = millis(host.capacity.cpu) - host.cpu_millis + (millis(own.cpu) if own else 0)
     memory = host.capacity.memory - host.memory_reserved + (own.memory if own else 0)
     return max(cpu, 0), max(memory, 0)
+
+
+def disk_left_for(unit: Requirements, host: Host) -> int:
+    """Return the bytes of the host's disk that nobody else reserved; 0 of one that is not known."""
+    own = host.units.get(unit.unit)
+    return max(host.capacity.disk - host.disk_reserved + (own.disk if own else 0), 0)
 
 
 def uplink_left_for(unit: Requirements, host: Host) -> tuple[int, int]:
@@ -212,8 +242,8 @@ def uplink_left_for(unit: Requirements, host: Host) -> tuple[int, int]:
 
 
 def short_of(unit: Requirements, host: Host) -> tuple[str, ...]:
-    """Return what the unit requests and the host has not left: of `cpu`, `memory`, `egress`, `ingress`."""
-    if not (unit.cpu or unit.memory or unit.egress or unit.ingress):
+    """Return what the unit requests and the host has not left: of `cpu`, `memory`, `disk`, `egress`, `ingress`."""
+    if not (unit.cpu or unit.memory or unit.disk or unit.egress or unit.ingress):
         return ()
     cpu, memory = left_for(unit, host)
     short = []
@@ -221,6 +251,8 @@ def short_of(unit: Requirements, host: Host) -> tuple[str, ...]:
         short.append("cpu")
     if unit.memory > memory:
         short.append("memory")
+    if unit.disk and unit.disk > disk_left_for(unit, host):
+        short.append("disk")
     if unit.egress or unit.ingress:
         egress, ingress = uplink_left_for(unit, host)
         short += [
@@ -261,6 +293,14 @@ def resources_left(unit: Requirements, host: Host, scene: Scene) -> str | None:
         parts.append(
             f"memory: {size(unit.memory - memory, up=True)} short "
             f"(needs {size(unit.memory, up=True)}, {size(memory)} of {size(host.capacity.memory)} left)"
+        )
+    if "disk" in short and not host.capacity.disk:
+        parts.append("disk: what this machine has is not known")
+    elif "disk" in short:
+        disk = disk_left_for(unit, host)
+        parts.append(
+            f"disk: {size(unit.disk - disk, up=True)} short "
+            f"(needs {size(unit.disk, up=True)}, {size(disk)} of {size(host.capacity.disk)} left)"
         )
     return ", ".join(parts + uplink_short(unit, host))
 
@@ -311,11 +351,3 @@ def size(amount: int, *, up: bool = False) -> str:
     if mib >= 1024 and rest == 0:
         return f"{tenths / 10:g}G"
     return f"{mib}M"
-
-
-def _names_any(patterns: Iterable[str], name: str) -> bool:
-    return any(_globbed(pattern, name) if _is_glob(pattern) else pattern == name for pattern in patterns)
-
-
-def _is_glob(pattern: str) -> bool:
-    return "*" in pattern or "?" in pattern or "[" in pattern or "\\" in pattern

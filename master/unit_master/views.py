@@ -111,25 +111,27 @@ class Views:
             yield self._copy(machine, held.value if held else None, state.value if state else None, unit)
 
     def _copy(self, machine: str, held: Placement | None, state: UnitState | None, unit: Unit | None) -> CopyView:
-        order = CopyView(
-            machine=machine,
-            machine_name=self._view.machine_name(machine),
-            machine_status=machine_status(self._view, machine),
-            wanted=held.wanted if held else "",
-            epoch=held.epoch if held else state.epoch if state else 0,
-            reason=held.reason if held else "",
-            phase="",
-            current=False,
-        )
+        name, status = self._view.machine_name(machine), machine_status(self._view, machine)
+        wanted, reason = (held.wanted, held.reason) if held else ("", "")
+        epoch = held.epoch if held else state.epoch if state else 0
         if state is None:
-            return order
+            return CopyView(
+                machine=machine,
+                machine_name=name,
+                machine_status=status,
+                wanted=wanted,
+                epoch=epoch,
+                reason=reason,
+                phase="",
+                current=False,
+            )
         return CopyView(
-            machine=order.machine,
-            machine_name=order.machine_name,
-            machine_status=order.machine_status,
-            wanted=order.wanted,
-            epoch=order.epoch,
-            reason=order.reason,
+            machine=machine,
+            machine_name=name,
+            machine_status=status,
+            wanted=wanted,
+            epoch=epoch,
+            reason=reason,
             phase=state.phase,
             load=state.load,
             active=state.active,
@@ -183,6 +185,7 @@ def machine_view(view: ClusterView, machine: str) -> MachineView | None:
         reserved=Capacity(
             cpu=round(sum((each.cpu for each in needs), 0.0), 3),
             memory=sum(each.memory for each in needs),
+            disk=sum(each.disk for each in needs),
             egress=sum(each.egress for each in needs),
             ingress=sum(each.ingress for each in needs),
         ),

@@ -190,7 +190,11 @@ def _needs(view: ClusterView) -> set[_Need]:
             _Need(
                 image,
                 Requirements(
-                    unit="", drivers=(DOCKER,), machine_id=unit.machine_id, metadata=tuple(sorted(unit.metadata))
+                    unit="",
+                    drivers=(DOCKER,),
+                    machine_id=unit.machine_id,
+                    metadata=tuple(sorted(unit.metadata)),
+                    metadata_not=tuple(sorted(unit.metadata_not)),
                 ),
             )
         )

@@ -340,6 +340,37 @@ async def test_cordon_and_drain_are_set_and_taken_back(api: Api) -> None:
     assert await api.contents() == before
 
 
+async def test_labels_are_set_beside_others_and_taken_away(api: Api) -> None:
+    await api.put(a_machine("m1", metadata={"rack": "r1"}, ordered={"zone": "x"}))
+    path = "/v1/machines/m1/labels"
+    for labels, left in (
+        ({"disk": "ssd"}, {"zone": "x", "disk": "ssd"}),
+        ({"zone": "", "rack": ""}, {"disk": "ssd", "rack": ""}),  # the agent's own is hidden
+    ):
+        status, told = await api.ask("POST", path, body={"metadata": labels})
+        assert status == 202
+        await api.cache.wait_for(told["rev"], 5.0)
+        assert (await spec_of(api)).metadata == left
+    status, told = await api.ask("POST", path, body={"metadata": {"a b": "c"}})
+    assert (status, told["code"]) == (409, "refused")
+    assert api.cache.view.metadata("m1") == {"disk": "ssd"}
+
+
+async def test_a_look_at_what_labels_would_move_changes_nothing(api: Api) -> None:
+    unit = a_unit("a.service", "MachineMetadata=zone=x")
+    await api.put(
+        *(a_machine(name, ordered={"zone": "x"}) for name in ("m1", "m2")), unit, a_placement(unit, "m1")
+    )
+    before = await api.contents()
+    status, told = await api.ask("GET", "/v1/machines/m1/labels?set=zone=y")
+    assert (status, told["metadata"]) == (200, {"zone": "y"})
+    [move] = told["moves"]
+    assert (move["unit"], move["source"], move["target"]) == ("a.service", "m1", "m2")
+    assert (await api.ask("GET", "/v1/machines/m1/labels?set=disk=ssd"))[1]["moves"] == []
+    assert (await api.ask("GET", "/v1/machines/m1/labels?set=zone"))[0] == 400
+    assert await api.contents() == before
+
+
 async def test_a_machine_is_found_by_name_id_or_unique_prefix(api: Api) -> None:
     await api.put(a_machine("web1", id="aa11"), a_machine("web2", id="aa22"))
     for wanted in ("web1", "aa11", "aa1"):

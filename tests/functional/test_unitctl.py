@@ -18,7 +18,7 @@ from harness.api_stub import ApiServer, Fleet
 from harness.api_views import failed, machine, pending, placed, pulling, running, starting, unit
 from unitctl.context import save
 from unitctl.transport import READ_S
-from unitfleet.api import ErrorBody
+from unitfleet.api import ErrorBody, Move
 from unitfleet.model import Happening, TargetState
 
 LAUNCHED = TargetState.LAUNCHED
@@ -505,6 +505,49 @@ def test_machines_are_cordoned_each_for_itself(fleet: Fleet, unitctl: Unitctl) -
     assert "m1  cordoned" in done.stdout
     assert "cannot find machine nope" in done.stderr
     assert "ready,cordoned" in unitctl("list-machines").stdout
+
+
+def test_labels_that_move_nothing_are_set_at_once(fleet: Fleet, unitctl: Unitctl) -> None:
+    done = unitctl("machines", "label", "m1", "zone=b", "rack-")
+    assert (done.returncode, done.stdout) == (0, "m1  zone=b\n")
+    assert fleet.labels == [("m1", {"zone": "b", "rack": ""})]
+
+
+def test_labels_that_move_units_are_shown_and_set_only_when_that_is_wanted(fleet: Fleet, unitctl: Unitctl) -> None:
+    fleet.moves = (
+        Move(unit="a.service", source="m1", target="m2", why="m1 does not suit it any more"),
+        Move(unit="b.service", source="m1", target="m1", why="no machine fits"),
+        Move(unit="every.service", source="m1", why="does not belong here any more"),
+        Move(unit="c.service", target="m1", why="the only machine"),
+    )
+    looked = unitctl("machines", "label", "m1", "zone=b", "--dry-run")
+    assert looked.returncode == 0
+    assert looked.stdout.splitlines() == [
+        "a.service  m1 → m2: m1 does not suit it any more",
+        "b.service  stays on m1: no machine fits",
+        "every.service  leaves m1: does not belong here any more",
+        "c.service  not placed → m1: the only machine",
+    ]
+    refused = unitctl("machines", "label", "m1", "zone=b")
+    assert refused.returncode == 1
+    assert "cannot label m1: 4 units would be concerned" in refused.stderr and "-y" in refused.stderr
+    assert fleet.labels == []
+    assert unitctl("machines", "label", "m1", "zone=b", "-y").returncode == 0
+    assert fleet.labels == [("m1", {"zone": "b"})]
+
+
+def test_what_is_no_label_is_a_usage_error(unitctl: Unitctl) -> None:
+    for word in ("zone", "=b", "zone=", "-", "zone=a,b=c"):
+        done = unitctl("machines", "label", "m1", "--", word)
+        assert done.returncode == 2 and "is no label" in done.stderr
+
+
+def test_a_machine_is_shown_with_the_units_there(fleet: Fleet, unitctl: Unitctl) -> None:
+    fleet.units["a.service"] = unit("a.service", target=LAUNCHED, **running("m1"))
+    shown = unitctl("machines", "show", "m1").stdout
+    assert shown.startswith("m1: ready")
+    assert "a.service  running" in shown and "units:    1" in shown
+    assert unitctl("machines", "show", "nope").returncode == 4
 
 
 def test_drain_waits_until_the_machine_is_empty(fleet: Fleet, unitctl: Unitctl) -> None:

@@ -30,9 +30,12 @@ from unitfleet.api import (
     Changes,
     CopyView,
     ErrorBody,
+    Foreseen,
     Items,
     MachineFigures,
+    MachineLabels,
     MachineView,
+    Move,
     NetLimit,
     NetView,
     Result,
@@ -66,6 +69,8 @@ class Fleet:
         self.net: list[NetView] = []
         self.net_soon: list[NetView] = []  # what takes its place once it was looked at after a `net limit`
         self.limits: list[tuple[str, NetLimit]] = []
+        self.labels: list[tuple[str, dict[str, str]]] = []
+        self.moves: tuple[Move, ...] = ()  # that any change of labels would lead to
         self.figures: list[MachineFigures] = []
         self.messages: list[StreamMessage] = []
         self.changed = threading.Condition()
@@ -267,6 +272,10 @@ class _Handler(BaseHTTPRequestHandler):
                 wishes = msgspec.json.decode(body, type=Changes)
                 results = tuple(fleet.change(wish) for wish in wishes.changes)
                 self._answer(202, Changed(rev=fleet.rev, items=results))
+            case ["machines", asked, "labels"]:
+                labels = msgspec.json.decode(body, type=MachineLabels).metadata
+                fleet.labels.append((asked, labels))
+                self._answer(202, {"rev": fleet.rev})
             case ["machines", asked, verb]:
                 fits = [view for view in fleet.machines if view.name == asked or view.id.startswith(asked)]
                 if not fits:
@@ -311,6 +320,16 @@ class _Handler(BaseHTTPRequestHandler):
                     return
                 case ["figures"]:
                     self._figures()
+                    return
+                case ["machines", asked, "labels"]:
+                    pairs = (pair.partition("=") for pair in query["set"].split(","))
+                    metadata = {key: value for key, _, value in pairs if value}
+                    self._answer(
+                        200,
+                        Foreseen(
+                            rev=fleet.rev, machine=asked, machine_name=asked, metadata=metadata, moves=fleet.moves
+                        ),
+                    )
                     return
                 case ["machines"]:
                     self._answer(200, Items(rev=fleet.rev, items=tuple(fleet.machines)))

@@ -37,6 +37,7 @@ def meanings(machine: str, token: str) -> Meant:
             "token": ("made-0", "made-1", "made-2"),
             "caller": ("a-admin", "nobody"),
             "image": ("registry:5000/app:1", "sha256:" + "0" * 64),
+            "set": ("zone=a", "zone=", "zone=a,rack=r1", "zone", "=", ",,"),
             "min_revision": ("1", "7"),
             "since": ("0", "1", "1700000000.5"),
             "until": ("99999999999", "1"),
@@ -52,6 +53,9 @@ def meanings(machine: str, token: str) -> Meant:
             "/v1/images/unwarm": _warm,
             "/v1/net/{name}": lambda rng: {
                 rng.choice(("egress", "ingress", "egress_limit")): rng.randint(0, 10**9)
+            },
+            "/v1/machines/{machine}/labels": lambda rng: {
+                "metadata": {rng.choice(("zone", "rack", "", "a b")): rng.choice(("a", "", "x=y", "é"))}
             },
             "/v1/tokens": lambda rng: {"name": f"made-{rng.randint(0, 5)}", "role": "viewer", "ttl_s": 1000},
             "/v1/secrets": _secret,

@@ -43,6 +43,11 @@ def newest(machines: Sequence[Machine], unit: int) -> int | None:
     return max(live)[1] if live else None
 
 
+def promised(units: Sequence[Unit], machines: Sequence[Machine]) -> bool:
+    """Say whether unit 0 waits for a place, so that what unit 1 leaves is promised to it."""
+    return units[0].target is TargetState.LAUNCHED and newest(machines, 0) is None
+
+
 def _machine(rules: Rules, m: int, machine: Machine) -> Iterator[Op]:
     """Sentences 5 and 10: a machine with strict copies is lost after a wait that begins with its fence."""
     if machine.present:
@@ -183,11 +188,27 @@ class _Plan:
         takers = [m for m in range(len(self.machines)) if m != new and self._takes(m)]
         if not takers:
             yield from self._stays(new)
+            yield from self._evicts(new)
         elif new is not None and (self.strict or self.rules.bug == "break_first"):
             yield self._gone(new)  # break before make
         else:
             for m in takers:
                 yield self._writes("place", m)
+
+    def _evicts(self, new: int | None) -> Iterator[Op]:
+        """Order the unit of a lower priority away where this one fits then, unless it fits soon anyway."""
+        if not self.rules.priority or self.u != 0 or self.unit.target is not TargetState.LAUNCHED:
+            return
+        rooms = [
+            (m, machine.slots[1].placement)
+            for m, machine in enumerate(self.machines)
+            if m != new and self._is_open(m) and m not in self.placements
+        ]
+        if any(held is not None and held.wanted is Wanted.GONE for _, held in rooms):
+            return
+        for m, held in rooms:
+            if held is not None:
+                yield Op("gone", m, 1, held._replace(wanted=Wanted.GONE))
 
     def _former_copy_may_run(self) -> bool:
         for m, held in self.placements.items():
@@ -200,15 +221,23 @@ class _Plan:
 
     def _takes(self, m: int) -> bool:
         machine, held = self.machines[m], self.placements.get(m)
-        if not machine.present or machine.drained or machine.roster is not Roster.READY:
+        if not self._is_open(m):
             return False
-        if self.rules.conflicts and any(s.placement for v, s in enumerate(machine.slots) if v != self.u):
+        if self.rules.priority and self.u == 1 and promised(self.units, self.machines):
+            return False  # the room that is made is for the other one
+        if (self.rules.conflicts or self.rules.priority) and any(
+            s.placement for v, s in enumerate(machine.slots) if v != self.u
+        ):
             return False  # leaving copies keep their Conflicts
         if self.rules.machine_of and self.u == 1 and newest(self.machines, 0) != m:
             return False
         if held is None:
             return True
         return self.rules.says("reaffirm") if held.wanted is not Wanted.GONE else not self.rules.says("gone_final")
+
+    def _is_open(self, m: int) -> bool:
+        machine = self.machines[m]
+        return machine.present and not machine.drained and machine.roster is Roster.READY
 
     def _stays(self, new: int | None) -> Iterator[Op]:
         """Sentence 7: what has nowhere to go stays, takes restarts and stops, but no new text."""

@@ -39,7 +39,7 @@ def two_strict_copies(rules: Rules, units: Sequence[Unit], copies: Sequence[Sequ
 
 def wrong_with_machine(rules: Rules, machine: Machine) -> str:
     """I7: return what is wrong on one machine, or ""."""
-    if not rules.conflicts:
+    if not (rules.conflicts or rules.priority):
         return ""
     slots = machine.slots
     if all(slot.placement is not None and slot.placement.wanted is Wanted.LAUNCHED for slot in slots):
@@ -54,6 +54,8 @@ def wrong_with_plan(rules: Rules, units: Sequence[Unit], machines: Sequence[Mach
     """I4, the leader's half: an ordinary copy that is wanted goes only when a newer one runs."""
     if op.kind != "gone" or units[op.unit].target is not LAUNCHED or rules.is_strict(op.unit, units[op.unit].text):
         return ""
+    if rules.priority and op.unit == 1 and units[0].target is LAUNCHED and not _is_settled(machines):
+        return ""  # evicted: a unit of a higher priority has no place, or has to leave it
     held = machines[op.machine].slots[op.unit].placement
     if held is None or not held.current or (rules.is_global and not machines[op.machine].matches):
         return ""
@@ -63,6 +65,12 @@ def wrong_with_plan(rules: Rules, units: Sequence[Unit], machines: Sequence[Mach
             if other.report == Report(Phase.RUNS, other.placement.epoch):
                 return ""
     return "I4: a wanted copy is ordered gone and no newer one runs"
+
+
+def _is_settled(machines: Sequence[Machine]) -> bool:
+    """Whether unit 0 has a place that it does not have to leave."""
+    place = newest(machines, 0)
+    return place is not None and machines[place].roster is Roster.READY and not machines[place].drained
 
 
 def wrong_at_rest(rules: Rules, units: Sequence[Unit], machines: Sequence[Machine]) -> str:
@@ -110,7 +118,9 @@ class _Rest:
         if self.rules.machine_of and self.u == 1:
             peer = newest(self.machines, 0)
             return peer in self.able
-        if self.rules.conflicts and self._others_are_there():
+        if self.rules.priority and self.u == 0:
+            return bool(self.able)
+        if (self.rules.conflicts or self.rules.priority) and self._others_are_there():
             return len(self.able) == self.rules.machines
         return bool(self.able)
 

@@ -39,6 +39,7 @@ class Rules:
     strict: tuple[str, ...] = ()
     conflicts: bool = False
     machine_of: bool = False  # unit 1 follows unit 0
+    priority: bool = False  # a machine holds one unit, and unit 0 evicts unit 1 when it fits nowhere
     is_global: bool = False
     joining: int = 0
     commands: frozenset[str] = frozenset()
@@ -63,6 +64,7 @@ def rules(
     strict: tuple[str, ...] = (),
     conflicts: bool = False,
     machine_of: bool = False,
+    priority: bool = False,
     is_global: bool = False,
     joining: int = 0,
     commands: str = "",
@@ -76,6 +78,7 @@ def rules(
         strict,
         conflicts,
         machine_of,
+        priority,
         is_global,
         joining,
         frozenset(commands.split()),

@@ -39,6 +39,20 @@ SCENARIOS = {
         faults="partition power revoke hold",
         budget=(1, 1, 1),
     ),
+    "priority": rules(
+        units=2, priority=True, commands="drain stop destroy", faults="partition power revoke", budget=(1, 1, 0)
+    ),
+    "priority-delays": rules(
+        units=2, priority=True, commands="drain stop", faults="partition hold late", budget=(1, 1, 1)
+    ),
+    "strict-priority": rules(
+        units=2,
+        strict=("01", "01"),
+        priority=True,
+        commands="drain stop",
+        faults="partition revoke",
+        budget=(1, 1, 0),
+    ),
     "machineof": rules(units=2, machine_of=True, commands="drain", faults="partition", budget=(1, 1, 0)),
     "strict-restart": rules(
         strict=STRICT, commands="restart drain", faults="crash partition revoke leader", budget=(2, 1, 0)

@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.builders import GIB, MIB, a_host, needs
-from unit_master import ranking
-from unit_master.ranking import choose
+from unit_master.ranking import Entry, Ranking, choose
 from unit_master.rules import RULES, conflicting, unsuitable
 from unit_master.scene import Host, Scene
-from unit_master.scheduler import Placed, Refusal, Refused, fits, pending_of, place
+from unit_master.scheduler import Placed, Refused, pending_of, place
 from unitfleet.model import Capacity, MachineStatus, Requirements
 
 NAMES = [f"{stem}@{n}.service" for stem in ("ad", "web") for n in range(4)] + ["db.service", "log.service"]
@@ -35,13 +34,18 @@ def requirements(draw: st.DrawFn, name: str) -> Requirements:
         machine_id=draw(st.sampled_from(["", "", "", "", MACHINES[0], MACHINES[1][:8]])),
         machine_of=draw(st.one_of(st.just(()), st.just(()), st.tuples(names))),
         metadata=draw(st.sampled_from([(), (), (("zone", ("a", "b")),), (("disk", ("ssd",)), ("zone", ("a",)))])),
+        metadata_not=draw(st.sampled_from([(), (), (("zone", ("a",)),), (("disk", ("hdd", "ssd")),)])),
         conflicts=draw(st.one_of(st.just(()), globs)),
         replaces=draw(st.one_of(st.just(()), globs)),
         cpu=draw(st.sampled_from([0.0, 0.1, 0.3, 1.0, 2.5])),
         memory=draw(st.sampled_from([0, 64 * MIB, 700 * MIB, 2 * GIB])),
+        disk=draw(st.sampled_from([0, 0, GIB, 60 * GIB])),
         host_ports=draw(st.sampled_from([(), (), ((80, "tcp"),), ((80, "udp"), (81, "tcp"))])),
         container_name=draw(st.sampled_from(["", "", "main"])),
         spread=draw(st.sampled_from(["", "zone"])),
+        prefer=draw(st.sampled_from([(), (), (("zone", ("b",)),), (("disk", ("ssd",)), ("zone", ("a", "b")))])),
+        avoid=draw(st.one_of(st.just(()), globs)),
+        priority=draw(st.sampled_from([0, 0, 5, 100])),
     )
 
 
@@ -62,7 +66,15 @@ def machines(draw: st.DrawFn) -> list[Host]:
             drained=draw(st.sampled_from([False] * 4 + [True])),
             metadata=draw(st.sampled_from([{}, {"zone": "a"}, {"zone": "b"}, {"zone": "a", "disk": "ssd"}])),
             drivers=draw(st.sampled_from([("process",), ("docker", "process"), ()])),
-            capacity=draw(st.sampled_from([Capacity(cpu=2, memory=2 * GIB), Capacity(cpu=4, memory=8 * GIB)])),
+            capacity=draw(
+                st.sampled_from(
+                    [
+                        Capacity(cpu=2, memory=2 * GIB),
+                        Capacity(cpu=2, memory=2 * GIB, disk=4 * GIB),
+                        Capacity(cpu=4, memory=8 * GIB, disk=100 * GIB),
+                    ]
+                )
+            ),
         )
         for n, machine in enumerate(MACHINES[: draw(st.integers(0, len(MACHINES)))])
     ]
@@ -155,6 +167,7 @@ def test_drafts_in_any_order_keep_every_promise(
             there = list(host.units.values())
             assert host.cpu_millis == sum(round(other.cpu * 1000) for other in there) <= host.capacity.cpu * 1000
             assert host.memory_reserved == sum(other.memory for other in there) <= host.capacity.memory
+            assert host.disk_reserved == sum(other.disk for other in there) <= host.capacity.disk
             assert not any(conflicting(other, host) for other in there)
             ports = Counter(port for other in there for port in other.host_ports)
             assert set(ports.values()) <= {1}
@@ -221,17 +234,21 @@ def test_a_ranking_decides_as_the_scheduler_does_whatever_was_drafted(
             step(name, scene.place[name])
 
 
-def test_the_next_of_many_that_ask_the_same_asks_the_rules_about_what_changed_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_next_of_many_that_ask_the_same_judges_what_changed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = a_copy([a_host(f"m{number:03}") for number in range(200)])
-    asked: list[str] = []
+    asked: list[int] = []
+    judge, build = Ranking._judge, Ranking._build
 
-    def counting(unit: Requirements, host: Host, scene: Scene) -> Refusal | None:
-        asked.append(host.id)
-        return fits(unit, host, scene)
+    def judging(self: Ranking, number: int) -> Entry | None:
+        asked.append(number)
+        return judge(self, number)
 
-    monkeypatch.setattr(ranking, "fits", counting)
+    def building(self: Ranking) -> None:
+        asked.extend(range(200))
+        build(self)
+
+    monkeypatch.setattr(Ranking, "_judge", judging)
+    monkeypatch.setattr(Ranking, "_build", building)
     for number in range(400):
         decided = choose(needs(f"job@{number}.service"), scene)
         assert isinstance(decided, Placed)

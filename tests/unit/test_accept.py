@@ -146,7 +146,20 @@ def test_what_only_systemd_can_do_is_named_with_its_line() -> None:
         ("OnMachineLoss=move:5m", "none of move, wait, wait:30m"),
         ("Machineof=a.service", "did you mean MachineOf?"),
         ("global=true", "did you mean Global?"),
-        ("Colour=red", "the keys are Burst, CPU,"),
+        ("Colour=red", "the keys are Avoid, Burst, CPU,"),
+        ("Disk=100", "not from 1M to 1P"),
+        ("Priority=1001", "no whole number from 0 to 1000"),
+        ("Priority=-1", "no whole number from 0 to 1000"),
+        ("Priority=high", "no whole number from 0 to 1000"),
+        ("Prefer=ssd", "is no pair"),
+        ("Prefer=disk!=ssd", "only MachineMetadata= takes !="),
+        ("Prefer=disk=ssd zone=a", 'write Prefer="disk=ssd" "zone=a"'),
+        ("Avoid=[x", "is no pattern"),
+        ("MachineMetadata=!=eu", "is no pair"),
+        ("MachineMetadata=region!=", "is no pair"),
+        ("MachineMetadata=region != eu", "write MachineMetadata=region!=eu"),
+        ("MachineMetadata=region=eu\nMachineMetadata=region!=eu", "no machine can have region=eu and not have it"),
+        ("Priority=7\nGlobal=true", "Priority= cannot be used with Global="),
         ("Egress=10MB", "write 80M"),
         ("Singleton=yes", "Singleton=: 'yes' is not strict: write Singleton=strict"),
         ("Singleton=strict\nGlobal=true", "Singleton=strict cannot be used with Global="),
@@ -159,7 +172,26 @@ def test_a_wrong_line_in_x_fleet_is_refused_with_the_right_form(line: str, said:
     assert any(said in problem for problem in problems), problems
 
 
-@pytest.mark.parametrize("key", sorted("Disk Prefer Avoid Priority".split()))
+def test_where_a_unit_would_rather_be_and_what_it_keeps_off_is_read() -> None:
+    lines = "Prefer=disk=ssd\nPrefer=zone=a\nPrefer=zone=b\nAvoid=batch-* %p@*\nAvoid=log.service\nPriority=100"
+    wants = accept.read("web@1.service", f"{SERVICE}[X-Fleet]\n{lines}\nDisk=10G\n").requirements
+    assert wants.prefer == (("disk", ("ssd",)), ("zone", ("a", "b")))
+    assert wants.avoid == ("batch-*", "web@*", "log.service")
+    assert (wants.priority, wants.disk) == (100, 10 * 1024**3)
+    taken_back = accept.read(
+        "web@1.service", f"{SERVICE}[X-Fleet]\n{lines}\nPrefer=\nAvoid=\nPriority=\n"
+    ).requirements
+    assert (taken_back.prefer, taken_back.avoid, taken_back.priority) == ((), (), 0)
+
+
+def test_metadata_that_a_machine_must_not_have_is_told_from_what_it_must() -> None:
+    lines = "MachineMetadata=region!=eu\nMachineMetadata=region!=us\nMachineMetadata=disk=ssd"
+    wants = accept.read("web@1.service", f"{SERVICE}[X-Fleet]\n{lines}\n").requirements
+    assert wants.metadata == (("disk", ("ssd",)),)
+    assert wants.metadata_not == (("region", ("eu", "us")),)
+
+
+@pytest.mark.parametrize("key", ["Isolation"])
 def test_a_key_of_a_later_version_is_refused_by_name(key: str) -> None:
     assert refusal(f"{SERVICE}[X-Fleet]\n{key}=1\n")[0].startswith(f"web@1.service:4: {key}= is not supported")
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 BENCH = Path(__file__).parents[2] / "bench"
-MEASURING = ("start", "failover", "footprint", "agent", "bandwidth", "sinks")
+MEASURING = ("start", "failover", "footprint", "agent", "bandwidth", "sinks", "place")
 
 
 @pytest.fixture

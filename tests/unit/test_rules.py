@@ -404,3 +404,30 @@ def test_a_scene_without_the_peers_machine_names_it_by_its_id() -> None:
 )
 def test_sizes_are_written_as_a_unit_file_would(amount: int, up: bool, written: str) -> None:
     assert size(amount, up=up) == written
+
+
+@pytest.mark.parametrize(
+    ("metadata", "why"),
+    [
+        ({}, None),
+        ({"region": "as"}, None),
+        ({"region": "eu"}, "has region=eu"),
+        ({"region": "us"}, "has region=us"),
+    ],
+)
+def test_metadata_with_not_equals_refuses_each_of_its_values_and_no_other(
+    metadata: dict[str, str], why: str | None
+) -> None:
+    unit = needs(metadata_not=(("region", ("eu", "us")),))
+    host = a_host("m1", metadata=metadata)
+    assert ask("metadata", unit, host) == why
+
+
+def test_a_disk_is_scheduled_against_what_others_reserved() -> None:
+    host = a_host("m1", needs("b.service", disk=70 * GIB))  # of 100
+    assert ask("resources", needs(disk=30 * GIB), host) is None
+    short = ask("resources", needs(disk=31 * GIB), host)
+    assert short == "disk: 1G short (needs 31G, 30G of 100G left)"
+    assert ask("resources", needs("b.service", disk=100 * GIB), host) is None
+    unknown = a_host("m1", capacity=Capacity(cpu=4, memory=GIB))
+    assert ask("resources", needs(disk=GIB), unknown) == "disk: what this machine has is not known"

@@ -7,6 +7,7 @@ import pytest
 from harness.builders import GIB, MIB, a_host, a_machine, a_placement, a_scene, a_unit, a_view, needs
 from unit_master.scene import Host, Scene, group_of, scene_of
 from unit_master.scheduler import Placed, Refused, in_words, pending_of, place
+from unitfleet import names
 from unitfleet.model import Capacity, MachineStatus, Requirements, RuleCount, Wanted
 
 SMALL = Capacity(cpu=4, memory=4 * GIB)
@@ -52,6 +53,57 @@ def test_a_unit_that_asks_for_nothing_counts_as_a_tenth_of_a_core_and_64_mib() -
     scene = a_scene(a_host("m1", *silent), a_host("m2", needs("b.service", cpu=0.2, memory=64 * MIB)))
     assert placed(needs(), scene).machine == "m2"
     assert placed(needs(), scene).scores[0].share == pytest.approx(0.3 / 4)
+
+
+def test_a_preferred_machine_is_taken_though_it_is_fuller_and_another_one_when_it_does_not_fit() -> None:
+    wishes = needs(prefer=(("disk", ("ssd",)),), cpu=1)
+    ssd = a_host("m1", needs("b.service", cpu=2), metadata={"disk": "ssd"})
+    decided = placed(wishes, a_scene(ssd, a_host("m2")))
+    assert (decided.machine, decided.reason) == ("m1", "suits its wishes best of 2 that fit")
+    full = a_host("m1", needs("b.service", cpu=4), metadata={"disk": "ssd"})
+    assert placed(wishes, a_scene(full, a_host("m2"))).machine == "m2"
+
+
+def test_the_machine_with_the_fewest_units_to_avoid_is_taken_and_any_when_all_have_some() -> None:
+    noisy = a_host("m1", needs("batch-1.service"))
+    noisier = a_host("m2", needs("batch-2.service"), needs("batch-3.service"))
+    quiet = a_host("m3", *(needs(f"log{n}.service", cpu=1) for n in range(3)))
+    wishes = needs(avoid=("batch-*",))
+    assert placed(wishes, a_scene(noisy, noisier, quiet)).machine == "m3"
+    assert placed(wishes, a_scene(noisy, noisier)).machine == "m1"
+
+
+def test_spreading_comes_before_wishes() -> None:
+    hosts = [
+        a_host("m1", needs("ad@1.service"), metadata={"zone": "a", "disk": "ssd"}),
+        a_host("m2", metadata={"zone": "b"}),
+    ]
+    wishes = needs("ad@2.service", spread="zone", prefer=(("disk", ("ssd",)),))
+    assert placed(wishes, a_scene(*hosts)).machine == "m2"
+
+
+def test_wishes_stand_beside_a_score_in_words() -> None:
+    wishes = needs(prefer=(("disk", ("ssd",)), ("zone", ("a", "b"))), avoid=("batch-*",))
+    scene = a_scene(a_host("m1", needs("batch-1.service"), metadata={"disk": "ssd"}))
+    [score] = placed(wishes, scene).scores
+    assert in_words(score, wishes, scene)[:3] == (
+        "preferred disk=ssd",
+        "no zone=a|b as preferred",
+        "batch-1.service to avoid",
+    )
+
+
+def test_metadata_not_to_have_stands_in_the_refusal_and_in_the_fix() -> None:
+    scene = a_scene(a_host("m1", metadata={"region": "eu"}), a_host("m2", metadata={"region": "eu"}))
+    told = refused(needs(metadata_not=(("region", ("eu",)),)), scene)
+    assert told.message == "no machine fits: 2 considered: 2 have region=eu"
+    assert told.hint == "add a machine without region=eu"
+
+
+def test_a_disk_that_is_too_full_is_told_with_what_would_fit() -> None:
+    told = refused(needs(disk=40 * GIB), a_scene(a_host("m1", needs("b.service", disk=70 * GIB))))
+    assert told.message == "no machine fits: 1 considered: 1 short of disk"
+    assert told.hint == "m1 would fit with Disk=30G"
 
 
 def test_a_larger_machine_takes_more() -> None:
@@ -428,3 +480,10 @@ def test_drafting_on_an_unknown_machine_moves_the_place_alone() -> None:
 )
 def test_instances_are_grouped_by_their_template(name: str, group: str) -> None:
     assert group_of(name) == group
+
+
+@pytest.mark.parametrize(
+    "name", ["a@1.service", "a@.timer", "a@b@c.service", "a.b@1.c.socket", "a.service", "plain", "a.x@y"]
+)
+def test_the_group_of_a_unit_is_its_template(name: str) -> None:
+    assert group_of(name) == (names.split(name).template if "." in name else "")

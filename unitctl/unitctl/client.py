@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -25,9 +25,11 @@ from unitfleet.api import (
     ErrorBody,
     EtcdProtection,
     Explanation,
+    Foreseen,
     ImageView,
     LogLine,
     MachineFigures,
+    MachineLabels,
     MachineView,
     NetLimit,
     NetView,
@@ -131,6 +133,16 @@ class Api:
     def machines(self) -> tuple[int, tuple[MachineView, ...]]:
         """Every machine that was ever seen, and the revision of the answer."""
         return self._list("/v1/machines", {}, tuple[MachineView, ...])
+
+    def foresee_labels(self, machine: str, labels: Mapping[str, str]) -> Foreseen:
+        """Which units would move if this metadata were set on a machine; an empty value takes a key away."""
+        query = {"set": ",".join(f"{key}={value}" for key, value in labels.items())}
+        return self._call("GET", f"/v1/machines/{quote(machine, safe='')}/labels?{urlencode(query)}", Foreseen)
+
+    def label_machine(self, machine: str, labels: Mapping[str, str]) -> int:
+        """Set metadata of a machine. Returns the revision."""
+        body = msgspec.json.encode(MachineLabels(metadata=dict(labels)))
+        return self._call("POST", f"/v1/machines/{quote(machine, safe='')}/labels", Revision, body).rev
 
     def command_machine(self, machine: str, verb: str) -> int:
         """Cordon, drain, … a machine, by name, id or unique prefix. Returns the revision."""

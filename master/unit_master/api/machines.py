@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from unit_master.api.backend import BACKEND, ApiError, answer, backend_at_revision, items
-from unit_master.orders import MachineOrder
+from unit_master.api.backend import BACKEND, ApiError, answer, backend_at_revision, body, items
+from unit_master.labels import foresee, labelled
+from unit_master.orders import MachineOrder, find_machine
 from unit_master.views import machine_views
-from unitfleet.api import Revision
+from unitfleet.api import MachineLabels, Revision
 from unitfleet.problems import nearest
 
 OF_THEIR_OWN = frozenset(
@@ -59,6 +60,28 @@ async def deny(request: web.Request) -> web.Response:
 async def allow(request: web.Request) -> web.Response:
     """Let a machine's certificate in again."""
     return await _carry_out(request, MachineOrder.ALLOW)
+
+
+async def label(request: web.Request) -> web.Response:
+    """Set metadata of a machine."""
+    wish = await body(request, MachineLabels)
+    backend = request.app[BACKEND]
+    await backend.cache.wait_for(0, 5.0)
+    return answer(Revision(rev=await backend.orders.label(request.match_info["machine"], wish.metadata)), 202)
+
+
+async def preview_labels(request: web.Request) -> web.Response:
+    """Say which units would move if metadata of a machine were set; nothing is."""
+    backend = await backend_at_revision(request)
+    view = backend.cache.view
+    machine = find_machine(view, request.match_info["machine"])
+    labels: dict[str, str] = {}
+    for pair in filter(None, request.query.get("set", "").split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ApiError("invalid_request", f"cannot read {pair[:80]!a}: it is no key=value", "k=v,k2=")
+        labels[key] = value
+    return answer(foresee(view, machine, labelled(view, machine, labels), backend.now()))
 
 
 async def _carry_out(request: web.Request, order: MachineOrder) -> web.Response:

@@ -10,6 +10,7 @@ import click
 from unitctl.arguments import Duration, MachineName
 from unitctl.client import Api, connect
 from unitctl.commands.join_tokens import join_token, join_tokens
+from unitctl.commands.machine_labels import label, show
 from unitctl.context import Invocation
 from unitctl.failures import Detached, TimedOut, raise_all
 from unitctl.machines import find_machine
@@ -22,13 +23,15 @@ from unitfleet.errors import UnitfleetError
 _MACHINES = click.argument("machines", metavar="MACHINE...", nargs=-1, required=True, type=MachineName())
 
 
-@click.group(short_help="Cordon, drain or remove machines; let new ones join.")
+@click.group(short_help="Cordon, drain, label or remove machines; let new ones join.")
 def command() -> None:
-    """Let machines join; cordon, drain or remove them. MACHINE is a name, an id or a unique prefix."""
+    """Let machines join; cordon, drain, label or remove them. MACHINE is a name, an id or a unique prefix."""
 
 
 command.add_command(join_token)
 command.add_command(join_tokens)
+command.add_command(label)
+command.add_command(show)
 
 
 @command.command()
