@@ -401,7 +401,7 @@ AS_FLEET = f"{accept.AS_FLEET}\n{SERVICE}[X-Fleet]\n"
 
 
 def test_a_text_from_fleets_own_client_is_taken_with_what_fleet_ignored() -> None:
-    text = AS_FLEET + "Bogus=1\nMachineMetadata=a=b c=d\nMachineMetadata=zone=a\nDisk=1G\n"
+    text = AS_FLEET + "Bogus=1\nMachineMetadata=a=b c=d\nMachineMetadata=zone=a\nIsolation=keep\n"
     found = accept.read("web.service", text)
     assert found.requirements.metadata == (("zone", ("a",)),)
     ignored = accept.ignored("web.service", text)
