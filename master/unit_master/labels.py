@@ -17,9 +17,9 @@ from unitfleet.api import Foreseen, Move
 from unitfleet.errors import Refused
 from unitfleet.model import MachineSpec
 
-MOST_KEYS = 100
-_KEY = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_./-]{0,127}")
-_VALUE = re.compile(r"[^\s=,'\"\x00-\x1f\x7f]{0,256}")
+MOSTKEYS = 100
+KEY = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_./-]{0,127}")
+VALUE = re.compile(r"[^\s=,'\"\x00-\x1f\x7f]{0,256}")
 
 
 def labelled(view: ClusterView, machine: str, labels: Mapping[str, str]) -> MachineSpec:
@@ -32,11 +32,11 @@ def labelled(view: ClusterView, machine: str, labels: Mapping[str, str]) -> Mach
     own = _own(view, machine)
     metadata = dict(held.metadata)
     for key, value in labels.items():
-        if not _KEY.fullmatch(key):
+        if not KEY.fullmatch(key):
             raise Refused(
                 f"cannot label {view.machine_name(machine)}: {key[:60]!a} is no key", hint="write zone=a"
             )
-        if not _VALUE.fullmatch(value):
+        if not VALUE.fullmatch(value):
             what = f"{value[:60]!a} is no value that a unit could ask for"
             raise Refused(
                 f"cannot label {view.machine_name(machine)}: {what}", hint="without blanks, quotes, = and ,"
@@ -45,8 +45,8 @@ def labelled(view: ClusterView, machine: str, labels: Mapping[str, str]) -> Mach
             metadata[key] = value
         else:
             metadata.pop(key, None)
-    if len(metadata) > MOST_KEYS:
-        raise Refused(f"cannot label {view.machine_name(machine)}: more than {MOST_KEYS} keys", hint="")
+    if len(metadata) > MOSTKEYS:
+        raise Refused(f"cannot label {view.machine_name(machine)}: more than {MOSTKEYS} keys", hint="")
     return msgspec.structs.replace(held, metadata=metadata)
 
 

@@ -12,7 +12,6 @@ import msgspec
 from unit_master.cache import Cache
 from unit_master.identities import AGENT, find_identity, shut_out
 from unit_master.labels import labelled
-from unit_master.relabel import Labels, relabelled
 from unit_master.view import ClusterView
 from unit_master.warming import reference_digest
 from unitfleet import codec, keys
@@ -26,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 TRIES = 5
 CATCH_UP_S = 5.0
-MOST_RELABELLED = 100
+MOST_LABELLED = 100
 """Machines in one transaction of etcd's."""
 
 
@@ -147,29 +146,41 @@ class Orders:
         self._cache.list_soon()  # perhaps an event never came, and this master's view is wrong until it is listed
         raise Refused(f"cannot {order} {wanted}: it changes all the time", hint="try again")
 
-    async def label(self, wanted: str, labels: Mapping[str, str]) -> int:
-        """Set metadata of a machine and return the revision it stands at."""
+    async def label(self, labels: Mapping[str, Mapping[str, str]]) -> int:
+        """Set metadata of machines, given by name, id or unique prefix, and return the revision it stands at.
+
+        All of it or nothing; an empty value takes a key away. Raises `NotFound` and `Refused`.
+        """
+        if len(labels) > MOST_LABELLED:
+            raise Refused(f"cannot label {len(labels)} machines at once: {MOST_LABELLED} are allowed")
         for _ in range(TRIES):
             view = self._cache.view
-            machine = find_machine(view, wanted)
-            spec = labelled(view, machine, labels)
-            entry = view.machine_specs.get(machine)
-            if entry is not None and entry.value == spec:
+            meant: dict[str, dict[str, str]] = {}
+            for wanted, keyed in labels.items():
+                meant.setdefault(find_machine(view, wanted), {}).update(keyed)
+            specs = {keys.machine_spec(machine): labelled(view, machine, meant[machine]) for machine in meant}
+            held = {keys.machine_spec(machine): view.machine_specs.get(machine) for machine in meant}
+            ops = [
+                Put(key, codec.encode(spec))
+                for key, spec in specs.items()
+                if (entry := held[key]) is None or entry.value != spec
+            ]
+            if not ops:
                 return view.revision
-            key, value = keys.machine_spec(machine), codec.encode(spec)
             try:
-                result = await self._store.txn([unchanged(key, view.revisions.get(key, 0))], [Put(key, value)])
+                result = await self._store.txn([unchanged(key, view.revisions.get(key, 0)) for key in specs], ops)
             except OutcomeUnknown:
-                held = await self._store.get(key)  # raises when the store is away
-                if held is None or held.value != value:
+                stands = await self._store.get(ops[-1].key)  # raises when the store is away
+                if stands is None or stands.value != ops[-1].value:
                     raise
-                return held.mod_revision
+                return stands.mod_revision
             if result.succeeded:
-                logger.info("labelled %s: %s", view.machine_name(machine), sorted(labels.items()))
+                for machine, keyed in meant.items():
+                    logger.info("labelled %s: %s", view.machine_name(machine), sorted(keyed.items()))
                 return result.revision
             await self._cache.wait_for(result.revision, CATCH_UP_S)
         self._cache.list_soon()  # as above
-        raise Refused(f"cannot label {wanted}: it changes all the time", hint="try again")
+        raise Refused(f"cannot label {', '.join(labels)[:200]}: they change all the time", hint="try again")
 
     async def warm(self, wish: WarmOrder) -> int:
         """Let machines hold an image, and return the revision it stands at; another `where` takes its place."""
@@ -194,35 +205,6 @@ class Orders:
             f"cannot unwarm {wish.image}: nobody ordered it",
             hint=nearest(wish.image, known) or "unitctl images ls shows what is held, and for which units",
         )
-
-    async def relabel(self, labels: Labels) -> int:
-        """Set metadata of machines, given by name, id or unique prefix, and return the revision it stands at.
-
-        All of it or nothing; raises `NotFound` and `Refused`.
-        """
-        if len(labels) > MOST_RELABELLED:
-            raise Refused(f"cannot label {len(labels)} machines at once: {MOST_RELABELLED} are allowed")
-        for _ in range(TRIES):
-            view = self._cache.view
-            meant = {find_machine(view, wanted): keyed for wanted, keyed in labels.items()}
-            specs = {
-                keys.machine_spec(machine): relabelled(view, machine, keyed) for machine, keyed in meant.items()
-            }
-            compares = [unchanged(key, view.revisions.get(key, 0)) for key in specs]
-            ops = [Put(key, codec.encode(spec)) for key, spec in specs.items()]
-            try:
-                result = await self._store.txn(compares, ops)
-            except OutcomeUnknown:
-                held = await self._store.get(ops[-1].key)  # raises when the store is away
-                if held is None or held.value != ops[-1].value:
-                    raise
-                return held.mod_revision
-            if result.succeeded:
-                logger.info("labelled %s", ", ".join(view.machine_name(machine) for machine in meant))
-                return result.revision
-            await self._cache.wait_for(result.revision, CATCH_UP_S)
-        self._cache.list_soon()
-        raise Refused("cannot label these machines: they change all the time", hint="try again")
 
     async def brake(self, order: BrakeOrder) -> int:
         """Tell the brake and return the revision it stands at; the last word counts."""

@@ -67,7 +67,7 @@ async def label(request: web.Request) -> web.Response:
     wish = await body(request, MachineLabels)
     backend = request.app[BACKEND]
     await backend.cache.wait_for(0, 5.0)
-    return answer(Revision(rev=await backend.orders.label(request.match_info["machine"], wish.metadata)), 202)
+    return answer(Revision(rev=await backend.orders.label({request.match_info["machine"]: wish.metadata})), 202)
 
 
 async def preview_labels(request: web.Request) -> web.Response:
