@@ -20,10 +20,10 @@ class Columns:
         self.number = {machine: number for number, machine in enumerate(self.machines)}
         self.hosts = [scene.hosts[machine] for machine in self.machines]
         zeros = [0] * len(self.hosts)
-        self.cpu, self.memory = array("q", zeros), array("q", zeros)  # capacity; both 0 where one is not known
+        self.cpu, self.memory = [*zeros], [*zeros]  # capacity; both 0 where one is not known
         self.cpu_millis, self.memory_reserved = array("q", zeros), array("q", zeros)
         self.cpu_load, self.memory_load = array("q", zeros), array("q", zeros)
-        self.units = array("q", zeros)
+        self.units = [*zeros]
         self.images = [host.images for host in self.hosts]
         for host in self.hosts:
             self._measure(host)

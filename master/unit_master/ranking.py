@@ -170,52 +170,52 @@ class Ranking:
         if self._has_to_look():
             judged = (self._judge_closely(number) for number in range(len(takes)) if takes[number])
             return [entry for entry in judged if entry is not None]
-        cpu, memory, cpu_load, memory_load = self._cpu, self._memory, self._cpu_load, self._memory_load
+        cpu_load, memory_load = self._cpu_load, self._memory_load
         lacking = self._lacking
         taken = {hosts.number[machine] for counts in self._named for machine in counts}
         rows = zip(
             range(len(takes)),
             hosts.cpu,
             hosts.memory,
-            hosts.cpu_millis,
-            hosts.memory_reserved,
             hosts.cpu_load,
             hosts.memory_load,
             hosts.units,
             strict=True,
         )
         found = [
-            (
-                lacking[number] if lacking else 0,
-                share if (share := (loaded + cpu_load) / has_cpu) >= other else other,
-                units,
-                False,
-                number,
+            (lacking[number] if lacking else 0, share, units, False, number)
+            for number, has_cpu, has_memory, loaded, filled, units in compress(rows, takes)
+            if (
+                (share := (loaded + cpu_load) / has_cpu) >= (other := (filled + memory_load) / has_memory)
+                or (share := other)
             )
-            for number, has_cpu, has_memory, cpu_used, memory_used, loaded, filled, units in compress(rows, takes)
-            if (not cpu or cpu <= has_cpu - cpu_used)
-            and (not memory or memory <= has_memory - memory_used)
+            # what is requested is never more than what weighs
+            and (share <= 1 or self._has_room(number))
             and not (taken and number in taken)
-            and (other := (filled + memory_load) / has_memory) >= 0
         ]
         if image:
             return [(*entry[:3], image not in hosts.images[entry[-1]], entry[-1]) for entry in found]
         return found
+
+    def _has_room(self, number: int) -> bool:
+        """Whether the host has left what the unit requests of cpu and memory."""
+        hosts = self._columns
+        return (not self._cpu or self._cpu <= hosts.cpu[number] - hosts.cpu_millis[number]) and (
+            not self._memory or self._memory <= hosts.memory[number] - hosts.memory_reserved[number]
+        )
 
     def _judge(self, number: int) -> Entry | None:
         """Do for one host what `_judged` does for all."""
         if self._looks or self._scene.rated or self._suitable.unmeasured or (self._avoided and any(self._avoided)):
             return self._judge_closely(number)
         hosts = self._columns
-        has_cpu, has_memory = hosts.cpu[number], hosts.memory[number]
-        if self._cpu and self._cpu > has_cpu - hosts.cpu_millis[number]:
+        share = (hosts.cpu_load[number] + self._cpu_load) / hosts.cpu[number]
+        other = (hosts.memory_load[number] + self._memory_load) / hosts.memory[number]
+        share = share if share >= other else other
+        if share > 1 and not self._has_room(number):
             return None
-        if self._memory and self._memory > has_memory - hosts.memory_reserved[number]:
-            return None
-        share = (hosts.cpu_load[number] + self._cpu_load) / has_cpu
-        other = (hosts.memory_load[number] + self._memory_load) / has_memory
         lacking = self._lacking[number] if self._lacking else 0
-        return lacking, share if share >= other else other, hosts.units[number], False, number
+        return lacking, share, hosts.units[number], False, number
 
     def _judge_closely(self, number: int) -> Entry | None:
         """Do it for a host of which more than cpu and memory is asked, or not all is known."""
