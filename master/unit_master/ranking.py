@@ -356,12 +356,12 @@ def choose(unit: Requirements, scene: Scene, *, but: Collection[str] = ()) -> Pl
             return decided
         return ranking.refused
     siblings = _siblings(unit, scene)
-    scores = ranking.best_two(excluded, siblings)
-    if old:
-        scores = sorted((*scores, *scores_of(unit, old, scene)))[:2]
+    at_its_own = scores_of(unit, old, scene) if old else ()
+    scores = sorted((*ranking.best_two(excluded, siblings), *at_its_own))[:2]
     most = scores[0].siblings
     if siblings:
-        most = max(most, _most_siblings(ranking, excluded, siblings, scene), *(score.siblings for score in scores))
+        others = _most_siblings(ranking, excluded, siblings, scene)
+        most = max(most, others, *(score.siblings for score in at_its_own))
     considered = (
         len(scene.hosts) - sum(machine in scene.hosts for machine in set(but)) if but else len(scene.hosts)
     )
