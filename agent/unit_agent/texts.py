@@ -56,6 +56,7 @@ class Texts:
             async with self._reading.setdefault(placement.spec, asyncio.Lock()):
                 if key not in self._specs:
                     self._specs[key] = await self._read(placement)
+                    self._unreadable.discard(key)  # a read that lagged may not have found it
         return Order(placement, self._specs[key])
 
     async def keep_only(self, digests: set[str]) -> None:

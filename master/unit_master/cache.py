@@ -95,24 +95,21 @@ class Cache:
         self.store_status: StoreStatus | None = None
         self.absent_since: dict[str, float] = {}
         """Roster machines without presence: loop time at which this process first saw it absent."""
-        self._lost_since: dict[str, float] | None = None  # loop time at which it saw them become lost
-        self._found_lost: dict[str, float] = {}  # when it found those that were lost already
+        self._lost_since: dict[str, float] = {}  # loop time at which it first saw them lost
 
     @property
     def view(self) -> ClusterView:
         """The cluster as last heard; empty until `synced`."""
         return self._view
 
-    def lost_for(self, wall: float) -> dict[str, float]:
-        """Return for how many seconds each lost machine has been lost, by this process's own clock.
+    def lost_for(self) -> dict[str, float]:
+        """Return for how many seconds each lost machine has been lost, as far as this process saw it.
 
-        Only of those that were lost before this process looked the record's own time is taken, as far as it can
-        be true: another master wrote it, and no two wall clocks agree. `wall`: seconds since 1970.
+        The record's own time was taken by another master's clock, and no two wall clocks agree: for a process that
+        has just begun, every lost machine is lately lost, and the brake may hold a minute longer than it has to.
         """
         now = asyncio.get_running_loop().time()
-        seen = {machine: now - at for machine, at in (self._lost_since or {}).items()}
-        found = {m: max(now - at, wall - self._view.roster[m].value.since) for m, at in self._found_lost.items()}
-        return seen | found
+        return {machine: now - at for machine, at in self._lost_since.items()}
 
     def stale_s(self) -> float:
         """Return for how many seconds the store has not answered; 0 while it answers."""
@@ -240,16 +237,11 @@ class Cache:
                 subscription.add(self._view.revision, changed)
 
     def _note_losses(self, changed: set[str]) -> None:
-        if self._lost_since is not None and not any(keys.split(key)[0] == "roster" for key in changed):
+        if not any(keys.split(key)[0] == "roster" for key in changed):
             return
         now = asyncio.get_running_loop().time()
         lost = [m for m, entry in self._view.roster.items() if entry.value.status is MachineStatus.LOST]
-        if self._lost_since is None:
-            self._lost_since = {}
-            self._found_lost = dict.fromkeys(lost, now)
-        known = self._lost_since | self._found_lost
-        self._found_lost = {machine: at for machine, at in self._found_lost.items() if machine in lost}
-        self._lost_since = {m: known.get(m, now) for m in sorted(lost) if m not in self._found_lost}
+        self._lost_since = {machine: self._lost_since.get(machine, now) for machine in sorted(lost)}
 
     def _note_absences(self, changed: set[str]) -> None:
         if not any(keys.split(key)[0] in ("machines", "roster") for key in changed):

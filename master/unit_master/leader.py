@@ -220,7 +220,7 @@ class Leader:
             absent_for={machine: at - since for machine, since in absent_since.items()},
             waits={machine: Wait(fence, at - since) for machine, (fence, since) in self._waits.items()},
             grace_s=self._grace_s,
-            lost_for=self._cache.lost_for(self._now()),
+            lost_for=self._cache.lost_for(),
             in_doubt=at - self._term.renewed_at > 2 * RENEW_S,
         )
 

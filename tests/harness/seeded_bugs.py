@@ -167,7 +167,7 @@ def _restart_from_memory() -> Sequence[Patch]:
 
 def _brake_by_wall_clock() -> Sequence[Patch]:
     """How long machines have been lost is told by the clock of whoever declared it."""
-    return [(Cache, "lost_for", lambda self, wall: {})]
+    return [(Cache, "lost_for", lambda self: {})]
 
 
 def _later_epochs_forgotten() -> Sequence[Patch]:

@@ -130,7 +130,7 @@ class Fleet(World):
         self.commands = 0
         self.snapshot: Snapshot | None = None
         self.snapshot_wishes: dict[str, TargetState] = {}
-        self.restored = False
+        self.restored = self.restoring = False
         self.restored_at = 0.0
         self.ending = False
         machines = dice.choice((3, 3, 3, 4, 4, 5, 6))
@@ -229,7 +229,7 @@ class Fleet(World):
 
     def store_comes_up(self) -> None:
         """End an outage of the whole store."""
-        if not self.server.up.is_set():
+        if not self.server.up.is_set() and not self.restoring:
             self.server.come_up()
 
     def take_snapshot(self) -> None:
@@ -241,11 +241,17 @@ class Fleet(World):
         """Let the store be as in the snapshot: what was acknowledged since is lost, as the operator knows.
 
         Masters are stopped meanwhile, and started anew: a watch would be silent until the revision is what it was.
+        The store is away for as long as a lease: what the snapshot does not know of strict copies ends by then.
         """
         assert self.snapshot is not None
+        self.restoring = True
         for master in self.masters.values():
             await master.kill()
+        self.server.go_down()
+        await asyncio.sleep(self.profile.ttl_s)
         self.server.restore(self.snapshot)
+        self.restoring = False
+        self.store_comes_up()
         self.wishes = dict(self.snapshot_wishes)
         self.restored_at = self.now
         self.witness.store_restored(self.server)

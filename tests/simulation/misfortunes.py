@@ -86,7 +86,7 @@ async def master_dies(fleet: Fleet) -> None:
 
 
 def _start(fleet: Fleet, part: ModelMachine | ModelMaster) -> None:
-    if not part.up and not fleet.ending:
+    if not part.up and not fleet.ending and not (fleet.restoring and part in fleet.masters.values()):
         fleet.say(f"{part.name} starts")
         part.start(fleet.tasks)
 

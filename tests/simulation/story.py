@@ -23,7 +23,7 @@ from unitfleet import accept
 from unitfleet.model import TargetState
 from unitfleet.spec import UnitSpec
 
-VERSION = 4
+VERSION = 5
 """Of the simulation: a seed tells the same story as long as this, and what it tells of, is the same."""
 
 LIMIT_S = 900.0

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
+
 from unit_agent.local_copy import MemoryCopy
 from unit_agent.texts import FOLDER, Texts
 from unitfleet import keys
+from unitfleet.errors import NotFound
 from unitfleet.memory import MemoryStore
 from unitfleet.model import Placement, Wanted
 
@@ -67,3 +70,14 @@ async def test_a_text_that_was_forgotten_is_kept_on_disk_anew_when_it_is_placed_
     assert await local.names(FOLDER) == []
     await texts.order(order)
     assert await local.names(FOLDER) == [order.spec]
+
+
+async def test_a_text_that_a_lagging_member_did_not_have_is_readable_once_it_was_read() -> None:
+    store = MemoryStore()
+    texts, placement = Texts(store, MemoryCopy(), {}), placed("a.service", PLAIN)
+    with pytest.raises(NotFound):
+        await texts.order(placement)
+    assert texts.unreadable("a.service", placement.spec)
+    await store.put(keys.spec(placement.spec), PLAIN.encode())
+    await texts.order(placement)
+    assert not texts.unreadable("a.service", placement.spec)

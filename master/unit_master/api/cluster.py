@@ -116,5 +116,5 @@ def _clocks(backend: Backend) -> Clocks:
     """Return what this master measured; the leader's own figures differ by a moment."""
     at = asyncio.get_running_loop().time()
     absent_for = {machine: at - since for machine, since in backend.cache.absent_since.items()}
-    lost_for = backend.cache.lost_for(backend.now())
+    lost_for = backend.cache.lost_for()
     return Clocks(backend.now(), absent_for, {}, backend.grace_s, lost_for=lost_for)

@@ -88,7 +88,7 @@ class Doctor:
         )
         at = asyncio.get_running_loop().time()
         absent_for = {machine: at - since for machine, since in self._cache.absent_since.items()}
-        lost_for = self._cache.lost_for(self._now())
+        lost_for = self._cache.lost_for()
         clocks = Clocks(self._now(), absent_for, {}, self._grace_s, lost_for=lost_for)
         brake = plan_machines(view, clocks).brake
         return Facts(
