@@ -358,11 +358,18 @@ class Watch:
         self._refresh(unit, actor["ID"])
 
     async def _outlive(self, track: Track) -> None:
-        """Say that a copy lost a process to its memory limit, if it lives on; else its end says so."""
-        run = track.seen.run
+        """Say that a copy lost a process to its memory limit, if it lives on; else its end says so.
+
+        It may lose it so soon that its start is not answered yet, and which run that is not seen.
+        """
+        starts = track.history
         await asyncio.sleep(AGAIN_S if track.oom_lived else OUTLIVED_S)
+        async with track.lock:
+            pass  # whoever starts or stops it has done so
+        if track.history is not starts:
+            return  # of another run: what it loses is counted anew
         track.alarmed = False
-        if track.seen.run == run and track.seen.running and track.oom_lived < track.oom_kills:
+        if track.seen.running and track.oom_lived < track.oom_kills:
             track.oom_lived = track.oom_kills
             logger.warning("%s lost a process to its memory limit and runs on", track.seen.unit)
             self.tell(track.seen.unit)
