@@ -19,7 +19,8 @@ from harness.builders import a_machine
 from unit_master.access.floods import Bounds, Rate
 from unit_master.api import machines
 from unit_master.api.backend import ApiError
-from unit_master.api.routes import ROUTES, Route
+from unit_master.api.route import Route
+from unit_master.api.routes import ROUTES
 from unitfleet import keys
 from unitfleet.accessapi import TokenMade, TokenView
 from unitfleet.api import AGENT_HEADER

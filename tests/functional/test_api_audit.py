@@ -19,7 +19,7 @@ from harness.builders import a_machine, a_record
 from harness.eventually import eventually
 from unit_master.access.floods import Bounds, Rate
 from unit_master.api import auditing
-from unit_master.api.routes import Route
+from unit_master.api.route import Route
 from unit_master.audit.deeds import MOST_NAMES, Deed
 from unit_master.audit.trail import Trail
 from unit_master.changes import Changer

@@ -30,7 +30,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from unit_master.api.routes import ROUTES, Route
+from unit_master.api.route import Route
+from unit_master.api.routes import ROUTES
 
 SEED = 20261129
 BASE = "http://master.test"

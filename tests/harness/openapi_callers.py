@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from harness.openapi import Asked, Got
-from unit_master.api.routes import Route
+from unit_master.api.route import Route
 from unitfleet.model import Role
 
 ANSWER_S = 60.0

@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import msgspec
 import psutil
 import pytest
@@ -32,16 +31,12 @@ from unitfleet.model import CopyPhase
 from unitfleet.spec import (
     ContainerSpec,
     HealthSpec,
-    MountSpec,
-    NetworkSpec,
     PortSpec,
     Pull,
     Restart,
     RestartPolicy,
     ServiceSpec,
     ServiceType,
-    SubnetSpec,
-    VolumeSpec,
 )
 
 pytestmark = pytest.mark.lab
@@ -574,13 +569,6 @@ async def test_the_environment_tells_a_copy_who_it_is(rig: DockerRig, tmp_path: 
     } <= lines
 
 
-async def test_a_bind_mount_without_its_source_is_refused(rig: DockerRig, tmp_path: Path) -> None:
-    mount = MountSpec(kind="bind", source=str(tmp_path / "missing"), target="/data")
-    with pytest.raises(DriverError, match="missing"):
-        await rig.driver().create(container_order(UNIT, sleeper(mounts=(mount,))))
-    assert not (tmp_path / "missing").exists()
-
-
 async def test_a_copy_that_somebody_removed_is_gone(rig: DockerRig) -> None:
     driver = rig.driver()
     await run(driver, container_order(UNIT, sleeper()))
@@ -606,33 +594,3 @@ async def wait_for_line(driver: Driver, text: str) -> None:
         async for line in reading:
             if line.text == text:
                 return
-
-
-async def test_volumes_and_networks_that_a_unit_describes_are_made_once_and_stay(rig: DockerRig) -> None:
-    described = {
-        "mounts": (MountSpec(kind="volume", source="db", target="/d"),),
-        "networks": ("back",),
-        "made_volumes": (VolumeSpec(name="db", labels=(("kept", "yes"),)),),
-        "made_networks": (NetworkSpec(name="back", subnets=(SubnetSpec(subnet="10.213.77.0/24"),)),),
-    }
-    driver = rig.driver()
-    units = [f"web@{number}.service" for number in range(3)]
-    try:
-        await asyncio.gather(*(run(driver, container_order(unit, sleeper(**described))) for unit in units))
-        found = await asyncio.to_thread(rig.witness.networks.list, names=["back"])
-        assert [network.attrs["IPAM"]["Config"][0]["Subnet"] for network in found] == ["10.213.77.0/24"]
-        volume = await asyncio.to_thread(rig.witness.volumes.get, "db")
-        assert volume.attrs["Labels"]["kept"] == "yes"
-        inside = (await attrs(rig, units[0]))["NetworkSettings"]["Networks"]
-        assert inside["back"]["IPAddress"].startswith("10.213.77.")
-        for unit in units:
-            await driver.stop(unit)
-            await driver.remove(unit)
-        assert await asyncio.to_thread(rig.witness.volumes.get, "db")
-    finally:
-        for container in await asyncio.to_thread(rig.witness.containers.list, all=True):
-            await asyncio.to_thread(container.remove, force=True)
-        for network in await asyncio.to_thread(rig.witness.networks.list, names=["back"]):
-            await asyncio.to_thread(network.remove)
-        with contextlib.suppress(docker.errors.NotFound):
-            await asyncio.to_thread((await asyncio.to_thread(rig.witness.volumes.get, "db")).remove)

@@ -19,7 +19,8 @@ from unit_master.api.auditing import deed_of, line
 from unit_master.api.backend import BACKEND, CALLER, ApiError, Backend
 from unit_master.api.certified import by_certificate
 from unit_master.api.metrics import PATHS as METRICS
-from unit_master.api.routes import ROUTES, Route, route_of
+from unit_master.api.route import Route
+from unit_master.api.routes import ROUTES, route_of
 from unit_master.audit.deeds import deed
 from unit_master.audit.trail import CannotAudit
 from unitfleet.accessapi import AuditLine

@@ -13,7 +13,8 @@ from aiohttp.typedefs import Handler
 from unit_master.access.callers import Caller
 from unit_master.api import bodies
 from unit_master.api.backend import BACKEND, CALLER, ApiError
-from unit_master.api.routes import Route, route_of
+from unit_master.api.route import Route
+from unit_master.api.routes import route_of
 from unit_master.audit.deeds import Deed, deed
 from unit_master.audit.trail import CannotAudit
 from unitfleet.accessapi import AuditLine

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from unit_master.answers import STATUS
-from unit_master.api.routes import ROUTES, Route
+from unit_master.api.route import Route
+from unit_master.api.routes import ROUTES
 from unitfleet.api import ErrorBody
 from unitfleet.fleetapi import Error
 

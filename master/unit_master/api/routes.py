@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-
 from aiohttp import web
 
 from unit_master.access.identify import pattern
@@ -27,11 +24,9 @@ from unit_master.api import (
     tokens,
     units,
 )
-from unit_master.api.fleet import discovery as fleet_discovery
-from unit_master.api.fleet import machines as fleet_machines
-from unit_master.api.fleet import state as fleet_state
-from unit_master.api.fleet import units as fleet_units
+from unit_master.api.fleet.routes import FLEET_ROUTES
 from unit_master.api.parameters import FLAG, LINES, MOMENT, NUMBER, Parameter, up_to
+from unit_master.api.route import Route
 from unit_master.archive.query import MOST_LINES, Found, Query
 from unit_master.audit.reading import MOST_LINES as MOST_AUDIT_LINES
 from unit_master.audit.reading import PATH as AUDIT_SEARCH
@@ -73,50 +68,6 @@ from unitfleet.joinapi import (
 from unitfleet.model import Happening, Role
 from unitfleet.shipped import ShippedLine
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One route. `many`: the answer is a list of `gives`, `bare`
-    when it stands in no envelope. `takes` is its body, in JSON; with `lines` an object a line, with `takes_many`
-    a list.
-
-    `needs` is the least role that may ask; `does` says for what, after "cannot", where that is more than a viewer.
-    `streams`: it may answer for hours, in `media`. `public`: asked without a token. `keyed`: for agents and other
-    masters, who show the cluster's key. `own`: a machine's agent may ask it about that machine.
-    `fleets`: it is of fleet's API, with fleet's errors, and at fleet's older place, too. `gives` None: an answer
-    without a body; `also` is another status of success.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    gives: type | None
-    needs: Role = Role.VIEWER
-    does: str = ""
-    many: bool = False
-    query: tuple[Parameter, ...] = ()
-    takes: type | None = None
-    takes_many: bool = False
-    lines: bool = False
-    status: int = 200
-    media: str = "application/json"
-    streams: bool = False
-    public: bool = False
-    keyed: bool = False
-    own: bool = False
-    bare: bool = False
-    fleets: bool = False
-    also: tuple[int, ...] = ()
-
-    @property
-    def audited(self) -> bool:
-        """Whether it changes something that a user answers for."""
-        return self.method != "GET" and not self.keyed
-
-
-_PAGE = Parameter("nextPageToken", "which page: what the page before it gave")
 _FRESH = Parameter("min_revision", "answer from this revision of the store or a later one", NUMBER)
 
 ROUTES: tuple[Route, ...] = (
@@ -556,81 +507,7 @@ ROUTES: tuple[Route, ...] = (
         does="renew a certificate",
         takes=RenewRequest,
     ),
-    Route(
-        "GET",
-        f"{fleetapi.PREFIX}/units",
-        fleet_units.list_units,
-        fleetapi.UnitPage,
-        needs=Role.OPERATOR,
-        does="read unit files",
-        query=(_PAGE,),
-        fleets=True,
-    ),
-    Route(
-        "GET",
-        f"{fleetapi.PREFIX}/units/{{name}}",
-        fleet_units.show,
-        fleetapi.Unit,
-        needs=Role.OPERATOR,
-        does="read the file of {name}",
-        fleets=True,
-    ),
-    Route(
-        "PUT",
-        f"{fleetapi.PREFIX}/units/{{name}}",
-        fleet_units.put,
-        None,
-        needs=Role.OPERATOR,
-        does="set {name}",
-        takes=fleetapi.Unit,
-        status=201,
-        also=(204,),
-        fleets=True,
-    ),
-    Route(
-        "DELETE",
-        f"{fleetapi.PREFIX}/units/{{name}}",
-        fleet_units.destroy,
-        None,
-        needs=Role.OPERATOR,
-        does="destroy {name}",
-        status=204,
-        fleets=True,
-    ),
-    Route(
-        "GET",
-        f"{fleetapi.PREFIX}/state",
-        fleet_state.list_states,
-        fleetapi.StatePage,
-        query=(
-            Parameter("unitName", "only what is seen of this unit"),
-            Parameter("machineID", "only what this machine sees"),
-            _PAGE,
-        ),
-        fleets=True,
-    ),
-    Route("GET", f"{fleetapi.PREFIX}/state/{{name}}", fleet_state.show, fleetapi.State, fleets=True),
-    Route(
-        "GET",
-        f"{fleetapi.PREFIX}/machines",
-        fleet_machines.list_machines,
-        fleetapi.MachinePage,
-        query=(_PAGE,),
-        fleets=True,
-    ),
-    Route(
-        "PATCH",
-        f"{fleetapi.PREFIX}/machines",
-        fleet_machines.patch,
-        None,
-        needs=Role.OPERATOR,
-        does="label machines",
-        takes=fleetapi.MetadataOp,
-        takes_many=True,
-        status=204,
-        fleets=True,
-    ),
-    Route("GET", f"{fleetapi.PREFIX}/discovery", fleet_discovery.show, dict, fleets=True),
+    *FLEET_ROUTES,
     Route("GET", "/v1/version", cluster.show_version, cluster.Version),
     Route("GET", "/v1/targets", metrics.targets, metrics.Targets, many=True, bare=True),
     Route("GET", "/metrics", metrics.metrics, str, media="text/plain"),
