@@ -15,7 +15,7 @@ from unit_master.cache import Cache
 from unitfleet import keys
 from unitfleet.errors import StoreUnavailable
 from unitfleet.memory import MemoryStore
-from unitfleet.model import TargetState
+from unitfleet.model import MachineStatus, TargetState
 from unitfleet.store import Batch, Listing, Store
 
 
@@ -34,6 +34,13 @@ async def test_absence_is_counted_from_when_it_was_first_seen(api: Api) -> None:
     assert api.cache.absent_since["m2"] == since
     await api.put(a_machine("m1"), a_machine("m2"))
     assert api.cache.absent_since == {}
+
+
+async def test_a_loss_is_counted_from_when_it_was_seen_whatever_another_masters_clock_said(api: Api) -> None:
+    await api.put(a_machine("m1", status=MachineStatus.LOST, since=0.0))
+    assert api.cache.lost_for()["m1"] < 60.0
+    await api.put(a_machine("m1"))
+    assert api.cache.lost_for() == {}
 
 
 async def test_a_cache_that_comes_back_too_late_lists_anew_and_tells_what_changed(api: Api) -> None:

@@ -31,3 +31,9 @@ def test_fleets_in_aimed_trouble_keep_every_promise(kind: str) -> None:
 def test_a_seed_tells_the_same_story_again(kind: str) -> None:
     first, again = tell(7, kind), tell(7, kind)
     assert first == again and first.trace
+
+
+@pytest.mark.parametrize("seed", [1531, 2499, 3069, 3934, 5165, 5899])
+def test_what_once_broke_a_promise_breaks_none(seed: int) -> None:
+    """Seeds of the campaign that found something, in the product or in the operator's hand (CHANGELOG)."""
+    _keeps_every_promise(ANY, seed, 1)
